@@ -1,0 +1,60 @@
+# `make` prints this help. Every command installs what it needs into $(VENV), once.
+
+VENV ?= .venv
+TORCH_INDEX ?=
+export TORCH_INDEX
+
+BIN := $(VENV)/bin
+PINS := pyproject.toml clients/python/pyproject.toml constraints.txt install.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test serve check format bench lock clean
+
+help:  ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  TORCH_INDEX=URL  where pip finds the CPU build of torch, if not where it looks by itself"
+	@echo "  VENV=DIR         virtual environment (default .venv)"
+
+demo: $(VENV)/.installed-demo  ## Run the main job on a tiny model: sweep, laws, two pictures
+	$(BIN)/python -m demo.run
+
+test: $(VENV)/.installed-dev  ## Run every test, on real Redis and PostgreSQL
+	$(BIN)/python -m pytest $(ARGS)
+
+serve: export FORGETTING_MODEL_ROOTS ?= ["demo", "models"]
+serve: export FORGETTING_DATA_ROOTS ?= ["data"]
+serve: $(VENV)/.installed-demo  ## Keep service, worker and a private broker running
+	@mkdir -p data models
+	$(BIN)/forgetting-service serve
+
+check: $(VENV)/.installed-dev  ## Lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/README.md
+	$(BIN)/python -m benchmarks.divergence
+	$(BIN)/python -m benchmarks.laws
+
+lock:  ## Renew constraints.txt: the newest of everything but torch
+	sed -i -n '1p;/^torch==/p' constraints.txt
+	sh install.sh .venv.lock worker,s3,demo,dev
+	.venv.lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//; s/_/-/g' | tr A-Z a-z \
+		| grep -v -E '^#|file://|^(pip|setuptools|torch)==' | sort >> constraints.txt
+	rm -rf .venv.lock
+
+clean:  ## Remove the virtual environment and everything that runs left behind
+	rm -rf $(VENV) .forgetting demo-output build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed-demo: $(PINS)
+	sh install.sh $(VENV) worker,demo
+	@touch $@
+
+$(VENV)/.installed-dev: $(PINS)
+	sh install.sh $(VENV) worker,demo,dev
+	@touch $@ $(VENV)/.installed-demo

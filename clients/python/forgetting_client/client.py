@@ -1,0 +1,266 @@
+"""`ForgettingClient`: every endpoint of the service as a method.
+
+with ForgettingClient() as client:
+    job = client.create_job({"base_model": "Qwen/Qwen3-0.6B", "dataset": {"path": "x.jsonl"}})
+    print(client.wait(job["id"])["status"])
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import httpx2
+
+from forgetting_client.connection import Connection, Retry, header
+from forgetting_client.download import download
+from forgetting_client.errors import ServiceError, Unsendable, WaitTimeout
+from forgetting_client.follow import follow
+from forgetting_client.pages import listed, pages
+from forgetting_client.wire import (
+    TERMINAL,
+    Artifact,
+    CheckpointView,
+    Event,
+    Form,
+    Health,
+    Job,
+    Law,
+    Metric,
+    Metrics,
+    PendingLaw,
+    Point,
+    Prediction,
+    Readiness,
+    Result,
+)
+
+
+class ForgettingClient:
+    """One service. Address and key come from the arguments, else FORGETTING_URL and
+    FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
+
+    `transport` and `sleep` are seams for tests, `notice` hears of every retry.
+    Everything raises the classes of `forgetting_client.errors`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        retry: Retry | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        notice: Callable[[str], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = Connection(
+            base_url,
+            api_key=api_key,
+            timeout=timeout,
+            retry=retry,
+            transport=transport,
+            notice=notice,
+            sleep=sleep,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @property
+    def url(self) -> str:
+        return self._connection.url
+
+    # jobs
+
+    def create_job(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Queue a job. Without a key one is made up, so that a retry never doubles the job."""
+        key = f"auto-{uuid.uuid4()}" if idempotency_key is None else idempotency_key
+        headers = {"Idempotency-Key": header("The idempotency key", key)}
+        body = self._connection.object("POST", "v1/jobs", body=dict(spec), headers=headers)
+        return cast(Job, body)
+
+    def job(self, job_id: str) -> Job:
+        return cast(Job, self._connection.object("GET", _job(job_id)))
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,  # noqa: A002 - the wire's name
+        base_model: str | None = None,
+        sweep: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first, page after page. `limit`: at most so many in all."""
+        filters = {"status": status, "type": type, "base_model": base_model, "sweep": sweep}
+        filters |= {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+        return cast(Iterator[Job], pages(self._connection, "v1/jobs", filters, limit))
+
+    def cancel(self, job_id: str) -> Job:
+        return cast(Job, self._connection.object("POST", f"{_job(job_id)}/cancel"))
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a failed or cancelled job again, from its last whole resume checkpoint."""
+        path = f"{_job(job_id)}/resume"
+        # A second resume would be refused, so a lost answer must not be asked for again.
+        return cast(Job, self._connection.object("POST", path, repeatable=False))
+
+    def delete(self, job_id: str) -> None:
+        self._connection.send("DELETE", _job(job_id))
+
+    def events(self, job_id: str, *, after: int | None = None) -> Iterator[Event]:
+        """Events as they happen, up to the job's `done`; survives broken connections."""
+        return follow(self._connection, _job(job_id), after=after)
+
+    def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """The job once it is succeeded, failed or cancelled. WaitTimeout after `timeout` s."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.25
+        while True:
+            job = self.job(job_id)
+            if job["status"] in TERMINAL:
+                return job
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"{job_id} is still {job['status']} after {timeout:g} s.")
+            self._connection.sleep(min(pause, left))
+            pause = min(5.0, pause * 1.5)
+
+    def metrics(self, job_id: str, names: Sequence[str] | None = None) -> Metrics:
+        params = {"names": ",".join(names)} if names else None
+        body = self._connection.object("GET", f"{_job(job_id)}/metrics", params=params)
+        return cast(Metrics, body)
+
+    def checkpoints(self, job_id: str) -> list[CheckpointView]:
+        return cast(list[CheckpointView], self._list("data", "GET", f"{_job(job_id)}/checkpoints"))
+
+    def result(self, job_id: str) -> Result:
+        """What was measured. NotFinished while there is none."""
+        return cast(Result, self._connection.object("GET", f"{_job(job_id)}/result"))
+
+    def tokens(
+        self,
+        job_id: str,
+        *,
+        group: Literal["token", "document", "window"] = "token",
+        document: int | None = None,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """The tokens, windows or documents with the largest KL, worst first."""
+        params = {"group": group, "document": document, "limit": limit}
+        return self._list("data", "GET", f"{_job(job_id)}/tokens", params=params)
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        return cast(list[Artifact], self._list("data", "GET", f"{_job(job_id)}/artifacts"))
+
+    def download(
+        self,
+        job_id: str,
+        name: str,
+        path: str | Path,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Artifact `name` as the file `path`, or in the folder `path`. Its digest is checked.
+
+        `progress` hears how many bytes there are so far. DigestMismatch keeps no file.
+        """
+        known = {artifact["name"]: artifact for artifact in self.artifacts(job_id)}
+        return download(self._connection, _job(job_id), name, known.get(name), Path(path), progress)
+
+    # laws
+
+    def laws(self, *, limit: int | None = None, **filters: str | None) -> Iterator[Law]:
+        """Fitted laws, newest first, at most `limit`.
+
+        Filters: form, metric (default ce_soft), group, base_model, dataset, corpus.
+        """
+        return cast(Iterator[Law], pages(self._connection, "v1/laws", filters, limit))
+
+    def pending_laws(self, **filters: str | None) -> list[PendingLaw]:
+        """Recipe groups with too few points for a law, and what they lack. Filters as `laws`."""
+        params = {**filters, "limit": 1}
+        return cast(list[PendingLaw], self._list("pending", "GET", "v1/laws", params=params))
+
+    def law(self, law_id: str) -> Law:
+        return cast(Law, self._connection.object("GET", _law(law_id)))
+
+    def fit_law(
+        self,
+        *,
+        points: Sequence[Point] | None = None,
+        filter: Mapping[str, str] | None = None,  # noqa: A002 - the wire's name
+        metric: Metric = "ce_soft",
+        forms: Sequence[Form] = ("linear", "joint"),
+    ) -> list[Law]:
+        """Fit laws over `points`, or over the stored jobs that match `filter`."""
+        body: dict[str, Any] = {"metric": metric, "forms": list(forms)}
+        if points is not None:
+            body["points"] = list(points)
+        if filter is not None:
+            body["filter"] = dict(filter)
+        return cast(list[Law], self._list("data", "POST", "v1/laws", body=body))
+
+    def predict(
+        self,
+        law_id: str,
+        *,
+        rank: int | None = None,
+        trainable_params: int | None = None,
+        step: int | None = None,
+        ft_loss: float | None = None,
+    ) -> Prediction:
+        """Joint law: `rank` or `trainable_params`, with `step`. Linear law: `ft_loss`."""
+        asked = {
+            "rank": rank,
+            "trainable_params": trainable_params,
+            "step": step,
+            "ft_loss": ft_loss,
+        }
+        body = {name: value for name, value in asked.items() if value is not None}
+        answer = self._connection.object("POST", f"{_law(law_id)}/predict", body=body)
+        return cast(Prediction, answer)
+
+    # the service itself
+
+    def health(self) -> Health:
+        return cast(Health, self._connection.object("GET", "v1/healthz"))
+
+    def ready(self) -> Readiness:
+        """Which parts are ready. A service that is not (503) is an answer, not an error."""
+        try:
+            return cast(Readiness, self._connection.object("GET", "v1/readyz", attempts=1))
+        except ServiceError as error:
+            if error.code == "not_ready" and "checks" in error.details:
+                return cast(Readiness, error.details)
+            raise
+
+    def _list(self, name: str, method: str, path: str, **options: Any) -> list[Any]:
+        body = self._connection.object(method, path, **options)
+        return listed(self._connection, path, body, name)
+
+
+def _job(job_id: str) -> str:
+    return f"v1/jobs/{_segment(job_id, 'job')}"
+
+
+def _law(law_id: str) -> str:
+    return f"v1/laws/{_segment(law_id, 'law')}"
+
+
+def _segment(given: str, noun: str) -> str:
+    # An empty id, as from an unset shell variable, would address the whole list.
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", given):
+        raise Unsendable(f"{given!r} is not the id of a {noun}.")
+    return given

@@ -1,0 +1,1 @@
+"""The record of truth and its HTTP door. Imports neither torch nor `worker`."""

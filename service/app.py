@@ -1,0 +1,79 @@
+"""The web half. `create_app` is handed everything it needs; nothing is global."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from service import problems
+from service.auth import BearerKey, check_exposure
+from service.broker import Bell
+from service.lawbook import Lawbook
+from service.meters import Meters
+from service.middleware import Limits, RequestContext
+from service.routes import events, health, jobs, laws, results
+from service.schemas.views import Problem
+from service.settings import Settings
+from service.store import Store
+from service.sweep import Sweeper
+
+NOUNS = (jobs, events, results, laws, health)
+
+
+def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
+    """The service over this store. Raises InvalidSpec when it would be open to a network.
+
+    The caller keeps the store: it is migrated before and disposed of after.
+    """
+    check_exposure(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ring.start()
+        sweeper = Sweeper(store, ring).start()
+        try:
+            yield
+        finally:
+            sweeper.stop()
+            ring.stop()
+
+    app = Service(
+        title="Forgetting",
+        summary="How much did a fine-tune make the model forget, and was that to be expected?",
+        version="1",
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.store, app.state.settings, app.state.ring = store, settings, ring
+    app.state.lawbook, app.state.meters = Lawbook(store), Meters(store)
+    for noun in NOUNS:
+        app.include_router(noun.router, prefix="/v1", responses=refusals())
+        app.include_router(noun.router, include_in_schema=False)
+    problems.install(app)
+    # The last added is the first to see a request.
+    app.add_middleware(Limits, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(BearerKey, settings=settings)
+    app.add_middleware(RequestContext, meters=app.state.meters)
+    return app
+
+
+def refusals() -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: every refusal is a problem."""
+    return {
+        "4XX": {"description": "Refused", "model": Problem},
+        "5XX": {"description": "Failed", "model": Problem},
+    }
+
+
+class Service(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI documents every model as application/json; problems have a type of their own."""
+        document = super().openapi()
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                for status in refusals():
+                    content = operation["responses"][status]["content"]
+                    if "application/json" in content:
+                        content[problems.MEDIA_TYPE] = content.pop("application/json")
+        return document

@@ -1,0 +1,144 @@
+"""Fitting a law to points. Deterministic, and blind to the order in which the points come."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from service.laws import intervals, joint, linear
+from service.laws.law import LawFit
+from service.laws.minimum import Minimum
+from service.laws.quantities import (
+    FORMS,
+    Form,
+    LawError,
+    Metric,
+    Point,
+    Sample,
+    TooFewPoints,
+    sample,
+)
+
+Loss = Literal["soft_l1", "squares"]
+
+MIN_POINTS: dict[Form, int] = {"linear": 3, "joint": 8}
+MIN_DISTINCT = 3
+"""Values of trainable_params, and of step, that the joint law needs."""
+
+
+def fit(
+    points: Sequence[Point],
+    form: Form = "joint",
+    *,
+    metric: Metric = "ce_soft",
+    loss: Loss = "soft_l1",
+    burn_in_steps: int = 0,
+    n_starts: int = 64,
+    seed: int = 17,
+) -> LawFit:
+    """The law of one recipe's points, every point weighing the same.
+
+    `burn_in_steps` leaves out the points of the warm-up, `step <= burn_in_steps` (the paper left
+    out 50 of 260 steps); by default every point counts. `n_starts` and `seed` place the starts
+    of the joint law's search.
+
+    Raises BadPoints for a value that cannot be true, TooFewPoints for too little to fit.
+    """
+    if form not in FORMS or loss not in ("soft_l1", "squares"):
+        raise LawError(f"no law of form {form!r} with loss {loss!r}")
+    columns = sample(points, metric, burn_in_steps=burn_in_steps)
+    _enough(columns, form, metric)
+    left_out = intervals.left_out(columns)
+    robust_loss = loss == "soft_l1"
+    if form == "linear":
+        found = linear.minimise(columns, left_out, robust_loss=robust_loss)
+    else:
+        found = joint.minimise(
+            columns, left_out, robust_loss=robust_loss, n_starts=n_starts, seed=seed
+        )
+    about_mean = columns.value - columns.value.mean()
+    squares = float(found.residuals @ found.residuals)
+    coefficients = intervals.coefficients(form, found, spread=columns.spread)
+    return LawFit(
+        form=form,
+        metric=metric,
+        coefficients=coefficients,
+        r2=1.0 - squares / float(about_mean @ about_mean),
+        rmse=float(np.sqrt(squares / columns.n_points)),
+        n_points=columns.n_points,
+        n_runs=len(columns.runs),
+        params_per_rank=columns.params_per_rank,
+        domain=columns.domain,
+        condition_number=found.condition_number,
+        warnings=_warnings(
+            columns, form, found, [n for n, c in coefficients.items() if not c.identifiable]
+        ),
+        loss=loss,
+        robust_scale=found.robust_scale,
+        cost=found.cost,
+        noise_sd=intervals.noise_sd(found.residuals, found.jacobian.shape[1]),
+        replicates=tuple(tuple(float(x) for x in row) for row in found.replicates),
+        burn_in_steps=burn_in_steps,
+    )
+
+
+def _enough(points: Sample, form: Form, metric: Metric) -> None:
+    """Raise TooFewPoints with the numbers that decide."""
+    n_params, n_steps = len(np.unique(points.params)), len(np.unique(points.step))
+    if form == "linear":
+        need, have = "3 points", f"{points.n_points} points"
+    else:
+        need = f"8 points, {MIN_DISTINCT} values of trainable_params and {MIN_DISTINCT} of step"
+        have = f"{points.n_points} points, {n_params} and {n_steps}"
+    message = f"the {form} law needs {need}; there are {have}"
+    if points.n_points < MIN_POINTS[form]:
+        raise TooFewPoints(message, axis="points")
+    if form == "joint" and n_params < MIN_DISTINCT:
+        raise TooFewPoints(message, axis="trainable_params")
+    if form == "joint" and n_steps < MIN_DISTINCT:
+        raise TooFewPoints(message, axis="step")
+    if form == "linear":
+        _varied(points.ft_loss, axis="ft_loss", form=form)
+    _varied(points.value, axis=metric, form=form)
+
+
+def _varied(values: np.typing.NDArray[np.float64], *, axis: str, form: Form) -> None:
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-9 * max(1.0, abs(low), abs(high)):
+        raise TooFewPoints(
+            f"no spread in {axis}: all {len(values)} points are {low:.6g}; "
+            f"the {form} law needs values that differ",
+            axis=axis,
+        )
+
+
+def _warnings(points: Sample, form: Form, found: Minimum, vague: list[str]) -> tuple[str, ...]:
+    """What a reader of the law must know; each line begins with a stable word."""
+    lines = []
+    n_runs = len(points.runs)
+    if n_runs < intervals.MIN_RUNS:
+        lines.append(f"few_runs: {n_runs} of {intervals.MIN_RUNS} runs; no intervals")
+    n_coefficients = found.jacobian.shape[1]
+    if points.n_points < 2 * n_coefficients:
+        lines.append(
+            f"few_points: {points.n_points} points for {n_coefficients} coefficients; "
+            "R2 flatters the law"
+        )
+    if form == "joint":
+        together = abs(float(np.corrcoef(np.log(points.params), np.log(points.step))[0, 1]))
+        if together > 0.95:
+            lines.append(
+                f"collinear: trainable_params and step move together (|r| = {together:.3f}); "
+                "their effects cannot be told apart"
+            )
+        if found.values[-1] > 0:
+            lines.append("falling: forgetting falls as trainable_params and step grow")
+    elif found.values[0] <= 0:
+        lines.append("rising: forgetting rises with ft_loss")
+    if found.at_bound:
+        lines.append(f"at_bound: {', '.join(found.at_bound)} ended on a bound of the search")
+    if vague:
+        lines.append(
+            f"not_identifiable: {', '.join(vague)}; read the predictions, not these numbers"
+        )
+    return tuple(lines)

@@ -1,0 +1,148 @@
+"""What a law expects, with the interval of the curve and the interval of a new run."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.laws import curve, intervals
+from service.laws.law import LawFit
+from service.laws.quantities import MAX_COUNT, MAX_NATS, BadQuery, Floats, Metric
+
+FAR = 1.0
+"""Distance, in widths of the domain, from which a prediction is called far."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Forgetting that the law expects at one place, nats per token."""
+
+    metric: Metric
+    value: float
+    ci95: tuple[float, float] | None
+    """Where the curve lies; null below 3 runs."""
+    pi95: tuple[float, float] | None
+    """Where a point of a new run would fall; null below 3 runs."""
+    extrapolating: bool
+    """Outside the box that the fitted points span."""
+    distances: dict[str, float] = field(default_factory=dict)
+    """Per axis, how far outside in widths of the domain (of its logarithm for trainable_params
+    and step); 0 inside."""
+    warnings: tuple[str, ...] = ()
+
+
+def predict(
+    law: LawFit,
+    *,
+    trainable_params: float | None = None,
+    rank: int | None = None,
+    step: float | None = None,
+    ft_loss: float | None = None,
+) -> Prediction:
+    """Forward prediction. joint: `trainable_params` or `rank`, with `step`. linear: `ft_loss`.
+
+    Raises BadQuery where an argument is missing, unfit for the form, or beyond reason.
+    """
+    if law.form == "linear":
+        _refuse(law, trainable_params=trainable_params, rank=rank, step=step)
+        if ft_loss is None or not 0 <= ft_loss <= MAX_NATS:
+            raise BadQuery(
+                f"the linear law needs ft_loss between 0 and {MAX_NATS:g} nats", field="ft_loss"
+            )
+        distances = {"ft_loss": _outside(ft_loss, law.domain.ft_loss)}
+        curves = _line(_curves(law), ft_loss)
+    else:
+        _refuse(law, ft_loss=ft_loss)
+        params = _params(law, trainable_params, rank)
+        if step is None or not 1 <= step <= MAX_COUNT:
+            raise BadQuery(f"the joint law needs step from 1 to {MAX_COUNT:.0e}", field="step")
+        distances = {
+            "trainable_params": _outside(params, law.domain.trainable_params, log=True),
+            "step": _outside(step, law.domain.step, log=True),
+        }
+        curves = curve.evaluate(_curves(law), params, step)
+    value = float(curves[0])
+    return Prediction(
+        metric=law.metric,
+        value=value,
+        ci95=_interval(value, curves[1:], noise=0.0),
+        pi95=_interval(value, curves[1:], noise=law.noise_sd),
+        extrapolating=any(distance > 0 for distance in distances.values()),
+        distances=distances,
+        warnings=_warnings(law, value, distances),
+    )
+
+
+def _curves(law: LawFit) -> Floats:
+    """The law's coefficients, then each replicate's: (1 + g, m)."""
+    return np.array([law.values, *law.replicates])
+
+
+def _line(values: Floats, ft_loss: float) -> Floats:
+    return np.asarray(values[:, 1] - values[:, 0] * ft_loss)
+
+
+def _interval(value: float, replicates: Floats, *, noise: float) -> tuple[float, float] | None:
+    if not len(replicates):
+        return None
+    sd = math.hypot(float(intervals.jackknife_sd(replicates[:, None])[0]), noise)
+    half = intervals.t_95(len(replicates)) * sd
+    return value - half, value + half
+
+
+def _refuse(law: LawFit, **unfit: float | None) -> None:
+    for name, value in unfit.items():
+        if value is not None:
+            raise BadQuery(f"the {law.form} law takes no {name}", field=name)
+
+
+def _params(law: LawFit, trainable_params: float | None, rank: int | None) -> float:
+    """Number of fine-tuned parameters from either way of saying it."""
+    if rank is not None:
+        if law.params_per_rank is None:
+            raise BadQuery(
+                "the law's points do not agree on parameters per rank; give trainable_params",
+                field="rank",
+            )
+        implied = law.params_per_rank * rank
+        if trainable_params is not None and abs(trainable_params - implied) > 0.5:
+            raise BadQuery(
+                f"rank {rank} means {implied:.0f} trainable_params, not {trainable_params}",
+                field="rank",
+            )
+        trainable_params = implied
+    if trainable_params is None:
+        raise BadQuery("the joint law needs rank or trainable_params", field="trainable_params")
+    if not 1 <= trainable_params <= MAX_COUNT:
+        raise BadQuery(
+            f"trainable_params must be from 1 to {MAX_COUNT:.0e}", field="trainable_params"
+        )
+    return float(trainable_params)
+
+
+def _outside(value: float, span: tuple[float, float], *, log: bool = False) -> float:
+    """Distance from the span in widths of it."""
+    low, high = float(span[0]), float(span[1])
+    # Parameters per rank are a quotient: let rounding not push an edge outside.
+    if low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+        return 0.0
+    if log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return max(low - value, value - high) / (high - low)
+
+
+def _warnings(law: LawFit, value: float, distances: dict[str, float]) -> tuple[str, ...]:
+    lines = []
+    for axis, distance in distances.items():
+        if distance > 0:
+            low, high = getattr(law.domain, axis)
+            far = ", far" if distance > FAR else ""
+            lines.append(
+                f"extrapolating: {axis} is {distance:.2g} widths outside {low:g} to {high:g}{far}"
+            )
+    if not law.replicates:
+        lines.append(f"few_runs: {law.n_runs} of {intervals.MIN_RUNS} runs; no intervals")
+    # Neither KL nor a loss is negative, or far above a uniform guess; a law does not know that.
+    if not 0 <= value <= MAX_NATS:
+        lines.append(f"impossible: forgetting lies between 0 and {MAX_NATS:g} nats")
+    return tuple(lines)

@@ -1,0 +1,214 @@
+"""What a law is fitted to: points, their arrays and their domain. Losses are nats per token."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Metric = Literal["ce_soft", "kl", "ce_hard"]
+Form = Literal["linear", "joint"]
+Floats = npt.NDArray[np.float64]
+
+METRICS: tuple[Metric, ...] = ("ce_soft", "kl", "ce_hard")
+FORMS: tuple[Form, ...] = ("linear", "joint")
+
+MAX_NATS = 1e4
+"""A loss above this is a mistake: the uniform guess over any vocabulary is below 20 nats."""
+MAX_COUNT = 1e15
+"""Largest number of parameters or steps, so that powers of it stay finite."""
+ROUNDING_NATS = 1e-3
+"""A KL this far below zero is rounding; a loss below zero is a mistake."""
+
+
+class LawError(ValueError):
+    """A law cannot be fitted or asked. `message` is for people and holds the numbers."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class TooFewPoints(LawError):
+    """More points, or more spread along `axis`, are needed."""
+
+    def __init__(self, message: str, *, axis: str) -> None:
+        super().__init__(message)
+        self.axis = axis
+        """`points`, `trainable_params`, `step`, `ft_loss` or the metric."""
+
+
+class BadPoints(LawError):
+    """The point at `index` of the caller's list cannot be true; `field` names the value."""
+
+    def __init__(self, message: str, *, index: int, field: str) -> None:
+        super().__init__(message)
+        self.index = index
+        self.field = field
+
+
+class BadQuery(LawError):
+    """A prediction was asked for with arguments which the law cannot use; `field` names one."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint of one run. Any one of the three metrics suffices."""
+
+    run: str
+    trainable_params: int
+    step: int
+    ft_loss: float
+    """Held-out fine-tuning loss."""
+    ce_soft: float | None = None
+    kl: float | None = None
+    ce_hard: float | None = None
+    rank: int | None = None
+
+    def value(self, metric: Metric) -> float | None:
+        """Forgetting by `metric`, null where it was not measured."""
+        return {"ce_soft": self.ce_soft, "kl": self.kl, "ce_hard": self.ce_hard}[metric]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The box that the points span, ends included; outside it a prediction extrapolates."""
+
+    trainable_params: tuple[int, int]
+    step: tuple[int, int]
+    ft_loss: tuple[float, float]
+    ranks: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "trainable_params": list(self.trainable_params),
+            "step": list(self.step),
+            "ft_loss": list(self.ft_loss),
+            "ranks": list(self.ranks),
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "Domain":
+        least_params, most_params = body["trainable_params"]
+        first, last = body["step"]
+        low, high = body["ft_loss"]
+        return cls(
+            trainable_params=(int(least_params), int(most_params)),
+            step=(int(first), int(last)),
+            ft_loss=(float(low), float(high)),
+            ranks=tuple(int(rank) for rank in body["ranks"]),
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Points as columns, in an order of their own, so that the caller's order cannot matter."""
+
+    runs: tuple[str, ...]
+    """Names of the runs, sorted."""
+    run: npt.NDArray[np.intp]
+    """Index into `runs`, per point."""
+    params: Floats
+    step: Floats
+    ft_loss: Floats
+    value: Floats
+    """Forgetting by the chosen metric."""
+    domain: Domain
+    params_per_rank: float | None
+
+    @property
+    def n_points(self) -> int:
+        return len(self.value)
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest forgetting."""
+        return float(np.ptp(self.value))
+
+
+def sample(points: Sequence[Point], metric: Metric, *, burn_in_steps: int = 0) -> Sample:
+    """Check the points and lay them out; those with `step <= burn_in_steps` are left out.
+
+    Raises BadPoints for a value that cannot be true, TooFewPoints when none is left.
+    """
+    if metric not in METRICS:
+        raise LawError(f"metric {metric!r} is none of {', '.join(METRICS)}")
+    seen: dict[tuple[str, int, int], int] = {}
+    for index, point in enumerate(points):
+        _check(point, metric, index=index)
+        key = (point.run, point.trainable_params, point.step)
+        first = seen.setdefault(key, index)
+        if first != index:
+            raise BadPoints(
+                f"points {first} and {index} are both run {point.run!r} at step {point.step} "
+                f"with {point.trainable_params} parameters",
+                index=index,
+                field="step",
+            )
+    kept = [point for point in points if point.step > burn_in_steps]
+    if not kept:
+        raise TooFewPoints(
+            f"no point left of {len(points)} after a burn-in of {burn_in_steps} steps",
+            axis="points",
+        )
+    kept.sort(key=lambda point: (point.trainable_params, point.step, point.run))
+    runs = tuple(sorted({point.run for point in kept}))
+    place = {run: index for index, run in enumerate(runs)}
+    return Sample(
+        runs=runs,
+        run=np.array([place[point.run] for point in kept], dtype=np.intp),
+        params=np.array([float(point.trainable_params) for point in kept]),
+        step=np.array([float(point.step) for point in kept]),
+        ft_loss=np.array([point.ft_loss for point in kept], dtype=np.float64),
+        value=np.array([point.value(metric) for point in kept], dtype=np.float64),
+        domain=_domain(kept),
+        params_per_rank=_params_per_rank(kept),
+    )
+
+
+def _check(point: Point, metric: Metric, *, index: int) -> None:
+    """Raise BadPoints for the first field of `point` that cannot be true."""
+
+    def refuse(field: str, why: str) -> BadPoints:
+        return BadPoints(f"point {index}: {field} {why}", index=index, field=field)
+
+    for field, count in (("trainable_params", point.trainable_params), ("step", point.step)):
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
+            raise refuse(field, f"must be a whole number from 1 to {MAX_COUNT:.0e}")
+    if point.rank is not None and point.rank < 1:
+        raise refuse("rank", f"is {point.rank}, must be at least 1")
+    value = point.value(metric)
+    if value is None:
+        raise refuse(metric, "is missing, and the law is asked for it")
+    for field, loss in (("ft_loss", point.ft_loss), (metric, value)):
+        floor = -ROUNDING_NATS if field == "kl" else 0.0
+        if not math.isfinite(loss):
+            raise refuse(field, "is not a finite number")
+        if not floor <= loss <= MAX_NATS:
+            raise refuse(field, f"is {loss:g}, must lie between {floor:g} and {MAX_NATS:g} nats")
+
+
+def _domain(points: Sequence[Point]) -> Domain:
+    params = [point.trainable_params for point in points]
+    steps = [point.step for point in points]
+    losses = [point.ft_loss for point in points]
+    return Domain(
+        trainable_params=(min(params), max(params)),
+        step=(min(steps), max(steps)),
+        ft_loss=(float(min(losses)), float(max(losses))),
+        ranks=tuple(sorted({point.rank for point in points if point.rank is not None})),
+    )
+
+
+def _params_per_rank(points: Sequence[Point]) -> float | None:
+    """`trainable_params / rank` where every point that knows its rank agrees on it."""
+    ratios = [point.trainable_params / point.rank for point in points if point.rank is not None]
+    if not ratios or max(ratios) - min(ratios) > 1e-9 * max(ratios):
+        return None
+    return ratios[0]

@@ -1,0 +1,120 @@
+"""What happens to every request before a route sees it: an id, limits, counting."""
+
+import re
+import time
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from service.meters import Meters
+from service.problems import PROTOCOL, problem
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+JSON = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+
+
+class RequestContext:
+    """Takes the caller's `x-request-id` or makes one, returns it, and counts the request."""
+
+    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+        self.app, self._meters = app, meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.perf_counter(), 500
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).setdefault("x-request-id", request_id)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, tell)
+        finally:
+            seconds = time.perf_counter() - began
+            self._meters.count(scope["method"], path_template(scope), status, seconds)
+
+
+class Limits:
+    """Refuses, before any parsing, what no route could take.
+
+    The body is counted as it arrives: Content-Length may be absent or a lie.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app, self._max = app, max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if b"\0" in unquote_to_bytes(scope["query_string"]) or "\0" in scope["path"]:
+            said = "the address has a NUL character"
+            await problem(scope, 422, "validation_error", said)(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            body = await self._read(headers.get(b"content-length", b""), receive)
+        except ClientDisconnect:
+            return
+        if body is None:
+            await self._too_large(scope)(scope, receive, send)
+        elif body and not JSON.match(headers.get(b"content-type", b"").strip()):
+            said = "send Content-Type: application/json"
+            await problem(scope, 415, PROTOCOL[415], said)(scope, receive, send)
+        else:
+            await self.app(scope, replay(body, receive), send)
+
+    async def _read(self, content_length: bytes, receive: Receive) -> bytes | None:
+        """The whole body, or None as soon as it is over the limit."""
+        if content_length.isdigit() and int(content_length) > self._max:
+            return None
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > self._max:
+                return None
+        return b"".join(parts)
+
+    def _too_large(self, scope: Scope) -> Response:
+        said = f"the body is over {self._max} bytes"
+        details: dict[str, Any] = {"max_body_bytes": self._max}
+        headers = {"Connection": "close"}
+        return problem(scope, 413, PROTOCOL[413], said, details=details, headers=headers)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, then whatever the server says: a disconnect."""
+    told = False
+
+    async def again() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def path_template(scope: Scope) -> str:
+    """`/v1/jobs/{job_id}`: bounded, unlike paths."""
+    template = getattr(scope.get("route"), "path", None)
+    return template if isinstance(template, str) else "unmatched"

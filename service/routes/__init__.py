@@ -1,0 +1,1 @@
+"""HTTP, one file per noun. A route validates by type, calls, and returns a view."""

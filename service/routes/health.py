@@ -1,0 +1,49 @@
+"""Is it alive, is it ready, what does it count, and what do its errors mean."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service import problems
+from service.errors import NotFound
+from service.readiness import readiness
+from service.routes.wiring import Ring, Stored
+from service.schemas.views import Health, ProblemKind, Readiness
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", operation_id="healthz")
+def healthz() -> Health:
+    try:
+        return Health(version=version("forgetting-service"))
+    except PackageNotFoundError:
+        return Health(version="unknown")  # run from a checkout that is not installed
+
+
+@router.get("/readyz", response_model=Readiness, operation_id="readyz")
+def readyz(request: Request, store: Stored, ring: Ring) -> Response:
+    """503 `not_ready`, with the same checks under `details`, if a job could not run now."""
+    found = readiness(store, ring)
+    body = found.model_dump(mode="json")
+    if found.status == "ready":
+        return JSONResponse(body)
+    failed = [f"{name}: {check.detail}" for name, check in found.checks.items() if not check.ok]
+    return problems.problem(request.scope, 503, "not_ready", "; ".join(failed), details=body)
+
+
+@router.get("/metrics", operation_id="metrics", response_class=Response)
+def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    return Response(request.app.state.meters.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/problems/{code}", operation_id="problem_kind")
+def problem_kind(code: str) -> ProblemKind:
+    """What the `type` of a problem leads to."""
+    for kind in problems.kinds():
+        if kind.code == code:
+            return kind
+    raise NotFound(f"no problem has the code {code[:64]}", param="code")

@@ -1,0 +1,102 @@
+"""Jobs: submit, list, show, cancel, resume, delete."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+
+from service.artifacts import remove_job
+from service.jobs import TERMINAL, JobState
+from service.present import job_view
+from service.routes.wiring import (
+    After,
+    Configured,
+    JobId,
+    Limit,
+    MetadataFilter,
+    Ring,
+    Stored,
+    queue_once,
+    wake,
+)
+from service.schemas.spec import JobSpec
+from service.schemas.views import Job, Page
+
+router = APIRouter(tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="The same key with the same body gives the same job, however often it is sent.",
+    ),
+]
+JobType = Literal["finetune", "evaluate", "sweep"]
+Text = Annotated[str | None, Query(max_length=512)]
+
+
+@router.post("/jobs", status_code=202, operation_id="create_job")
+def create_job(
+    spec: JobSpec,
+    response: Response,
+    store: Stored,
+    settings: Configured,
+    ring: Ring,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Queue a job. It is accepted also while no worker lives."""
+    row, replayed = queue_once(store, settings, spec, idempotency_key)
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        wake(store, ring, row)
+    response.headers["Location"] = f"/v1/jobs/{row.id}"
+    response.headers["Retry-After"] = "1"
+    return job_view(row, store)
+
+
+@router.get("/jobs", operation_id="list_jobs")
+def list_jobs(
+    store: Stored,
+    metadata: MetadataFilter,
+    limit: Limit = 20,
+    after: After = None,
+    status: JobState | None = None,
+    type: JobType | None = None,  # noqa: A002 -- the field's name on the wire
+    base_model: Text = None,
+    sweep: Text = None,
+) -> Page[Job]:
+    """Newest first. Besides the parameters shown, `metadata[key]=value` filters."""
+    filters = {"status": status, "type": type, "base_model": base_model, "sweep": sweep}
+    rows, has_more = store.list_jobs(limit=limit, after=after, metadata=metadata, **filters)
+    return Page(data=[job_view(row, store) for row in rows], has_more=has_more)
+
+
+@router.get("/jobs/{job_id}", operation_id="show_job")
+def show_job(job_id: JobId, store: Stored) -> Job:
+    return job_view(store.job(job_id), store)
+
+
+@router.post("/jobs/{job_id}/cancel", operation_id="cancel_job")
+def cancel_job(job_id: JobId, response: Response, store: Stored) -> Job:
+    """200: it is at rest. 202: it runs, and its worker has been told to stop."""
+    row = store.cancel_job(job_id)
+    response.status_code = 200 if row.state in TERMINAL else 202
+    return job_view(row, store)
+
+
+@router.post("/jobs/{job_id}/resume", status_code=202, operation_id="resume_job")
+def resume_job(job_id: JobId, store: Stored, ring: Ring) -> Job:
+    """Queue a failed or cancelled job again; it goes on from its last whole checkpoint.
+
+    A sweep at rest, succeeded too: its failed and cancelled children.
+    """
+    row = store.resume_job(job_id)
+    wake(store, ring, row)
+    return job_view(row, store)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, operation_id="delete_job")
+def delete_job(job_id: JobId, store: Stored, settings: Configured) -> None:
+    """A finished job with its result, points and artifacts; a sweep with its children."""
+    remove_job(store, settings, job_id)

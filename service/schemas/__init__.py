@@ -1,0 +1,1 @@
+"""The wire: what comes in (`spec`), what goes out (`views`, `result`, `laws`)."""

@@ -1,0 +1,187 @@
+"""What a finished job answers. Forgetting is in nats per token, over the full vocabulary.
+
+Field meanings: docs/metric.md. `ci95` is null where it cannot be had, and `ci_reason` says why.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class View(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(View):
+    """A token-weighted mean with a 95 % interval from a paired bootstrap over documents."""
+
+    value: float
+    ci95: tuple[float, float] | None = None
+    ci_reason: str | None = None
+    scope: Literal["documents"] = "documents"
+
+
+class DeltaP(View):
+    """p_tuned(actual token) - p_base(actual token)."""
+
+    mean: float
+    rms: float
+
+
+class Perplexity(View):
+    base: float
+    tuned: float
+    ln_ratio: float
+
+
+class ConfidenceBin(View):
+    """Positions whose base top-1 probability lies in [low, high)."""
+
+    low: float
+    high: float
+    n_positions: int
+    kl: float | None
+    same_top: float | None
+
+
+class DocumentScore(View):
+    index: int
+    title: str
+    n_positions: int
+    kl: float
+    ce_soft: float
+    ce_hard: float
+    same_top: float
+    nll_base: float
+    nll_tuned: float
+
+
+class TokenScore(View):
+    """One of the positions with the largest KL."""
+
+    document: int
+    position: int
+    """Index of the token within its document, BOS not counted."""
+    token: str
+    context: str
+    kl: float
+    base_top: str
+    tuned_top: str
+    p_base: float
+    p_tuned: float
+
+
+class WindowScore(View):
+    document: int
+    window: int
+    n_positions: int
+    kl: float
+    text: str
+
+
+class Forgetting(View):
+    """Everything that one comparison of a base and a candidate measures."""
+
+    kl: Estimate
+    ce_soft: Estimate
+    ce_hard: Estimate
+    same_top: Estimate
+    same_top5: Estimate
+    """Share of positions whose five likeliest tokens are the same set."""
+    nll_base: Estimate
+    nll_tuned: Estimate
+    kl_reverse: Estimate | None
+    """KL(tuned || base); null unless `evaluation.reverse`."""
+    h_base: float
+    kl_percentiles: dict[str, float]
+    """max, p99.9, p99, p95, p90, median, p10, p5, p1, p0.1, min over positions."""
+    delta_p: DeltaP
+    ppl: Perplexity
+    by_confidence: list[ConfidenceBin]
+
+
+class FtLoss(View):
+    """Nats per supervised token. `heldout` is the law's L_ft."""
+
+    train: float | None
+    heldout: float | None
+
+
+class Checkpoint(View):
+    """One measured step of a run, or one adapter of an evaluate job."""
+
+    step: int | None
+    adapter: str
+    """Artifact name of the adapter folder, or the path that was asked for."""
+    rank: int | None
+    trainable_params: int | None
+    ft_loss: FtLoss
+    forgetting: Forgetting
+
+
+class Engine(View):
+    name: Literal["transformers", "vllm"]
+    reason: str
+
+
+class NoiseFloor(View):
+    """KL of the base against itself under other batching: what the number cannot resolve."""
+
+    kl: float
+    max_abs: float
+    n_positions: int
+
+
+class Cost(View):
+    base_forward_tokens: int
+    """0 when the base pass came from the cache."""
+    tuned_forward_tokens: int
+    training_tokens: int
+    seconds: dict[str, float]
+    """Wall-clock per phase."""
+
+
+class Provenance(View):
+    base: str
+    tokenizer: str
+    adapter: str | None
+    corpus: str
+    dataset: str | None
+    """sha256 digests of content."""
+    context: int
+    begins_with_bos: bool
+    dtype: str
+    device: str
+    engine: str
+    route: Literal["identity", "logits"]
+    """How KL was summed: docs/metric.md."""
+    scoring_version: int
+    window_rule: str
+    """Results of another version or rule must not be compared."""
+    versions: dict[str, str]
+    seed: int
+    base_revision: str | None
+    dataset_format: str | None
+    corpus_kind: str
+
+
+class Result(Forgetting):
+    """The last checkpoint's measurement at top level, every checkpoint's below."""
+
+    schema_version: Literal[1] = 1
+    documents: list[DocumentScore]
+    n_documents: int
+    n_windows: int
+    n_positions: int
+    ft_loss: FtLoss
+    checkpoints: list[Checkpoint]
+    worst_windows: list[WindowScore]
+    worst_tokens: list[TokenScore]
+    law: dict[str, Any] | None
+    engine: Engine
+    noise_floor: NoiseFloor
+    parity: dict[str, Any] | None
+    """Of vLLM results: a few windows scored by transformers too."""
+    provenance: Provenance
+    cost: Cost
+    warnings: list[str]

@@ -1,0 +1,149 @@
+"""Jobs and what hangs on them, as clients see them. Times are RFC 3339 UTC."""
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from service.jobs import FailureClass, JobState, Phase
+from service.schemas.result import View
+from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+
+T = TypeVar("T")
+
+
+class Page(View, Generic[T]):
+    """One page; pass the last item's id as `after` for the next."""
+
+    data: list[T]
+    has_more: bool
+
+
+class Progress(View):
+    """`done` of `total` `unit` in the current phase."""
+
+    done: float
+    total: float
+    unit: str
+
+
+class JobError(View):
+    code: str
+    detail: str
+    class_: FailureClass = Field(alias="class", serialization_alias="class")
+    param: str | None = None
+    details: dict[str, Any] = Field({})
+
+
+class SweepChildren(View):
+    total: int
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class Job(View):
+    id: str
+    type: Literal["finetune", "evaluate", "sweep"]
+    status: JobState
+    phase: Phase | None
+    progress: Progress | None
+    attempt: int
+    failures: int
+    cancel_requested: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    sweep: str | None
+    """Id of the sweep that this job is a child of."""
+    children: SweepChildren | None
+    """Of sweeps: how many children stand where."""
+    error: JobError | None
+    law: dict[str, Any] | None
+    metadata: dict[str, str]
+    spec: Annotated[FinetuneSpec | EvaluateSpec | SweepSpec, Field(discriminator="type")]
+
+
+class Event(View):
+    """Kinds: `status`, `phase`, `progress`, `metric`, `checkpoint`, `log`, and last `done`."""
+
+    id: int
+    at: str
+    kind: str
+    data: dict[str, Any]
+
+
+class MetricPoint(View):
+    step: int
+    value: float | None
+    at: str
+
+
+class Metrics(View):
+    """Series by name: train_loss, learning_rate, grad_norm, heldout_loss, kl, ce_soft."""
+
+    series: dict[str, list[MetricPoint]]
+
+
+class CheckpointView(View):
+    """One measured step, as soon as it is saved; its scores fill in later."""
+
+    step: int | None
+    adapter: str
+    trainable_params: int | None
+    rank: int | None
+    train_loss: float | None
+    heldout_loss: float | None
+    kl: float | None
+    ce_soft: float | None
+    same_top: float | None
+
+
+class Artifact(View):
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Check(View):
+    ok: bool
+    detail: str
+
+
+class Readiness(View):
+    """Can a job that is submitted now be run? Each part with its word."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[Literal["database", "broker", "worker"], Check]
+
+
+class Health(View):
+    """The process answers; nothing else was asked."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class ProblemKind(View):
+    """What a problem's `type` leads to."""
+
+    code: str
+    status: int
+    title: str
+    meaning: str
+
+
+class Problem(View):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    param: str | None = None
+    request_id: str
+    errors: list[dict[str, Any]] = Field([])
+    details: dict[str, Any] = Field({})

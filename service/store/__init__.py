@@ -1,0 +1,47 @@
+"""The record of truth. All SQL is here, one file per noun; nothing else knows a table.
+
+Promise: at-least-once execution, exactly-once recorded result.
+"""
+
+from service.migrations import is_migrated, migrate
+from service.store.attempts import Attempts
+from service.store.jobs import Jobs
+from service.store.laws import Laws
+from service.store.leases import Leases
+from service.store.outcomes import Outcomes
+from service.store.points import Points
+from service.store.reports import Reports
+from service.store.rows import (
+    Claim,
+    EventRow,
+    JobRow,
+    MetricRow,
+    PointGroup,
+    WorkerRow,
+)
+from service.store.stops import Stops
+from service.store.sweeps import Sweeps
+from service.store.workers import Workers
+
+__all__ = [
+    "Claim",
+    "EventRow",
+    "JobRow",
+    "MetricRow",
+    "PointGroup",
+    "Store",
+    "WorkerRow",
+]
+
+
+class Store(Jobs, Sweeps, Stops, Attempts, Leases, Reports, Outcomes, Points, Laws, Workers):
+    """`Store(url)`; safe to share between threads. Every method is one transaction."""
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema; safe to call from many processes at once."""
+        migrate(self.engine)
+
+    def is_migrated(self) -> bool:
+        """Whether `migrate` would find nothing to do. Raises SystemFault."""
+        with self._read() as connection:
+            return is_migrated(connection)

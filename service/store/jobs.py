@@ -1,0 +1,234 @@
+"""Jobs as rows: submit, show, list, delete."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select
+
+from service.errors import IdempotencyKeyReused, NotFound, StillRunning
+from service.jobs import TERMINAL, JobState
+from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+from service.store.database import Database, upsert
+from service.store.ids import new_id
+from service.store.moves import record
+from service.store.rows import JobRow
+from service.tables import epoch_now, job_metadata, jobs
+
+
+class Jobs(Database):
+    def add_job(
+        self,
+        spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+        *,
+        idempotency_key: str | None = None,
+        owner: str = "",
+    ) -> tuple[JobRow, bool]:
+        """Queue a job, a sweep with all its children. True: this key's job was there already.
+
+        Raises IdempotencyKeyReused when the key came with another spec.
+        """
+        digest = spec_digest(_body(spec))
+        with self._write() as connection:
+            now: float = connection.execute(select(epoch_now())).scalar_one()
+            job_id = _insert(
+                connection, spec, now, digest, owner=owner, idempotency_key=idempotency_key
+            )
+            if job_id is not None:
+                if isinstance(spec, SweepSpec):
+                    for child in spec.children():
+                        own = spec_digest(_body(child))
+                        _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
+                return read_job(connection, job_id), False
+            assert idempotency_key is not None
+            earlier = _of_key(connection, idempotency_key, digest, owner)
+            assert earlier is not None
+            return earlier, True
+
+    def job_of_key(
+        self,
+        idempotency_key: str,
+        spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+        *,
+        owner: str = "",
+    ) -> JobRow | None:
+        """The job that this key and spec made; None for a new key. Raises IdempotencyKeyReused."""
+        with self._read() as connection:
+            return _of_key(connection, idempotency_key, spec_digest(_body(spec)), owner)
+
+    def job(self, job_id: str) -> JobRow:
+        """Raises NotFound."""
+        with self._read() as connection:
+            return read_job(connection, job_id)
+
+    def list_jobs(
+        self,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        status: str | None = None,
+        type: str | None = None,  # noqa: A002 -- the field's name on the wire
+        base_model: str | None = None,
+        sweep: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        owner: str | None = None,
+    ) -> tuple[list[JobRow], bool]:
+        """Newest first, from the one after `after`. True: there are more.
+
+        Raises NotFound where `after` is no job.
+        """
+        wanted = {"state": status, "type": type, "base_model": base_model, "owner": owner}
+        pairs = [_pair(key, value) for key, value in (metadata or {}).items()]
+        query, key = _jobs(), jobs.c.id
+        if pairs:
+            # The pair's own index gives the order: few matches among many jobs are found at once.
+            query = query.join(job_metadata, job_metadata.c.job_id == jobs.c.id)
+            query, key = query.where(job_metadata.c.pair == pairs[0]), job_metadata.c.job_id
+        for pair in pairs[1:]:
+            other = job_metadata.alias()
+            also = select(other.c.pair).where(other.c.job_id == jobs.c.id, other.c.pair == pair)
+            query = query.where(also.exists())
+        for column, value in (wanted | {"sweep_id": sweep}).items():
+            if value is not None:
+                query = query.where(jobs.c[column] == value)
+        with self._read() as connection:
+            if after is not None:
+                query = query.where(key < read_job(connection, after).id)
+            rows = connection.execute(query.order_by(key.desc()).limit(limit + 1)).all()
+        return [_row(row) for row in rows[:limit]], len(rows) > limit
+
+    def delete_job(self, job_id: str) -> JobRow:
+        """Delete a finished job, its results and points; a sweep with its children.
+
+        The row comes back so that the caller can remove what lies under `artifacts_prefix`.
+        Raises NotFound, or StillRunning also where a child or the child's sweep is unfinished.
+        """
+        with self._write() as connection:
+            job = read_job(connection, job_id)
+            family = connection.execute(
+                select(jobs.c.id, jobs.c.state)
+                .where(or_(jobs.c.id.in_([job_id, job.sweep_id]), jobs.c.sweep_id == job_id))
+                .order_by(jobs.c.sweep_id.is_(None), jobs.c.id)  # children first
+                .with_for_update()
+            ).all()
+            for other, state in family:
+                if state not in TERMINAL:
+                    raise StillRunning(f"{other} is {state}; cancel it first", job=other)
+            connection.execute(delete(jobs).where(jobs.c.id == job_id))
+            return job
+
+    def job_counts(self) -> dict[tuple[str, JobState], int]:
+        """How many jobs there are per (type, state)."""
+        with self._read() as connection:
+            rows = connection.execute(
+                select(jobs.c.type, jobs.c.state, func.count()).group_by(jobs.c.type, jobs.c.state)
+            ).all()
+        return {(type_, JobState(state)): n for type_, state, n in rows}
+
+    def oldest_queued(self) -> float | None:
+        """Since when the job that waits longest could be taken, epoch seconds.
+
+        A sweep's own row never waits, its children do.
+        """
+        query = select(func.min(jobs.c.available_at)).where(
+            jobs.c.state == JobState.QUEUED, jobs.c.type != "sweep"
+        )
+        with self._read() as connection:
+            oldest: float | None = connection.execute(query).scalar_one()
+        return oldest
+
+
+def read_job(connection: Connection, job_id: str) -> JobRow:
+    """Raises NotFound."""
+    row = connection.execute(_jobs().where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"no job {job_id}", id=job_id)
+    return _row(row)
+
+
+def _of_key(connection: Connection, key: str, digest: str, owner: str) -> JobRow | None:
+    earlier = connection.execute(
+        select(jobs.c.id, jobs.c.spec_digest).where(
+            jobs.c.owner == owner, jobs.c.idempotency_key == key
+        )
+    ).one_or_none()
+    if earlier is None:
+        return None
+    if earlier.spec_digest != digest:
+        raise IdempotencyKeyReused(
+            f"the Idempotency-Key {key!r} belongs to {earlier.id}, whose spec is another one",
+            param="Idempotency-Key",
+            job=earlier.id,
+        )
+    return read_job(connection, earlier.id)
+
+
+def spec_digest(body: dict[str, Any]) -> str:
+    """sha256 of the spec's canonical JSON: two specs are one iff their digests are."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _pair(key: str, value: str) -> str:
+    return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()
+
+
+def _body(spec: FinetuneSpec | EvaluateSpec | SweepSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json")
+
+
+def _insert(
+    connection: Connection,
+    spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+    now: float,
+    digest: str,
+    *,
+    owner: str,
+    idempotency_key: str | None = None,
+    sweep_id: str | None = None,
+) -> str | None:
+    """The new job's id; None where the key is taken."""
+    body = _body(spec)
+    values = {
+        "id": new_id("job", at=now),
+        "owner": owner,
+        "type": spec.type,
+        "state": JobState.QUEUED,
+        "base_model": spec.base_model,
+        "sweep_id": sweep_id,
+        "idempotency_key": idempotency_key,
+        "spec": body,
+        "spec_digest": digest,
+        "last_event": 1,
+    }
+    new: str | None = connection.execute(
+        upsert(connection, jobs)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+        .returning(jobs.c.id)
+    ).scalar_one_or_none()
+    if new is not None:
+        if spec.metadata:
+            connection.execute(
+                insert(job_metadata),
+                [
+                    {"job_id": new, "pair": _pair(key, value)}
+                    for key, value in spec.metadata.items()
+                ],
+            )
+        record(connection, new, 1, [("status", {"status": JobState.QUEUED, "attempt": 0})])
+    return new
+
+
+_COLUMNS = [column for column in jobs.c if column.name in JobRow.__dataclass_fields__]
+
+
+def _jobs() -> Select[Any]:
+    return select(*_COLUMNS)
+
+
+def _row(row: Row[Any]) -> JobRow:
+    fields = row._asdict()
+    fields["state"] = JobState(fields["state"])
+    return JobRow(metadata=fields["spec"]["metadata"], **fields)

@@ -1,0 +1,47 @@
+"""Stored law points, by recipe."""
+
+from typing import Any
+
+from sqlalchemy import select
+
+from service.store.database import Database
+from service.store.rows import PointGroup
+from service.tables import groups, jobs, points
+
+
+class Points(Database):
+    def points(
+        self,
+        *,
+        base_model: str | None = None,
+        dataset: str | None = None,
+        corpus: str | None = None,
+        group: str | None = None,
+        sweep: str | None = None,
+    ) -> list[PointGroup]:
+        """Points of the groups that match every given field, each by rank, run, step.
+
+        `base_model`, `dataset` and `corpus` match a name or a content digest.
+        """
+        query = (
+            select(points, groups.c.recipe)
+            .join(groups, groups.c.digest == points.c.group)
+            .order_by(points.c.group, points.c.rank, points.c.job_id, points.c.step)
+        )
+        named = {"base_model": base_model, "dataset": dataset, "corpus": corpus}
+        for field, value in named.items():
+            if value is not None:
+                digest = groups.c[f"{field.removesuffix('_model')}_digest"]
+                query = query.where((groups.c[field] == value) | (digest == value))
+        if group is not None:
+            query = query.where(points.c.group == group)
+        if sweep is not None:
+            query = query.join(jobs, jobs.c.id == points.c.job_id).where(jobs.c.sweep_id == sweep)
+        found: dict[str, PointGroup] = {}
+        with self._read() as connection:
+            for row in connection.execute(query):
+                point: dict[str, Any] = row._asdict()
+                digest, recipe = point.pop("group"), point.pop("recipe")
+                point["run"] = point.pop("job_id")
+                found.setdefault(digest, PointGroup(digest, recipe)).points.append(point)
+        return list(found.values())

@@ -1,0 +1,76 @@
+"""What the store hands out. Times are epoch seconds of the database's clock."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.jobs import JobState
+
+
+@dataclass(frozen=True)
+class JobRow:
+    id: str
+    type: str
+    state: JobState
+    spec: dict[str, Any]
+    phase: str | None
+    progress: dict[str, Any] | None
+    attempt: int
+    failures: int
+    """Lost workers and retried faults; a release is none."""
+    cancel_requested: bool
+    created_at: float
+    started_at: float | None
+    """First start, whichever attempt."""
+    finished_at: float | None
+    sweep_id: str | None
+    error: dict[str, Any] | None
+    law: dict[str, Any] | None
+    metadata: dict[str, str]
+    owner: str | None
+    artifacts_prefix: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to report on one attempt, until its lease is lost."""
+
+    job_id: str
+    attempt: int
+    lease_token: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EventRow:
+    id: int
+    """Rises within its job."""
+    at: float
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    step: int
+    value: float | None
+    at: float
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    name: str
+    state: str
+    """busy or idle."""
+    job_id: str | None
+    info: dict[str, Any]
+    beaten_at: float
+
+
+@dataclass(frozen=True)
+class PointGroup:
+    """Stored points that share one recipe."""
+
+    group: str
+    recipe: dict[str, Any]
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Each {run, rank, trainable_params, step, ft_loss, ce_soft, kl, ce_hard}."""

@@ -1,0 +1,247 @@
+"""Every table, and the two column types that need care. Times are epoch seconds, DB clock only."""
+
+import math
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class epoch_now(FunctionElement[float]):
+    """Seconds since 1970 by the database's clock: several machines, one time."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(epoch_now, "postgresql")
+def _postgresql_now(element: epoch_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # now() would stand still for the whole transaction.
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(epoch_now, "sqlite")
+def _sqlite_now(element: epoch_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # unixepoch('subsec') needs SQLite 3.42.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def finite(value: Any) -> Any:
+    """The same JSON value with every NaN and infinity replaced by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+class FiniteJSON(TypeDecorator[Any]):
+    """JSON without NaN or infinity; None is SQL NULL."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return finite(value)
+
+
+class FiniteDouble(TypeDecorator[float]):
+    """A float column whose NaN and infinity become NULL."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> float | None:
+        return None if value is None else finite(float(value))
+
+
+Id = String(32)
+Digest = String(71)
+Name = String(512)
+
+
+def _of_job() -> Column[str]:
+    return Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("base_model", Name, nullable=False),
+    Column("sweep_id", Id, ForeignKey("jobs.id", ondelete="CASCADE")),
+    Column("idempotency_key", String(255)),
+    Column("spec", FiniteJSON, nullable=False),
+    Column("spec_digest", Digest, nullable=False),
+    Column("phase", String(32)),
+    Column("progress", FiniteJSON),
+    # Only rises: with lease_token it is the fence.
+    Column("attempt", Integer, nullable=False, default=0),
+    # Lost workers and retried faults; the budget, apart from attempt.
+    Column("failures", Integer, nullable=False, default=0),
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("lease_owner", String(255)),
+    Column("lease_token", String(64)),
+    Column("lease_expires_at", Double),
+    # Claimable from then on.
+    Column("available_at", Double, nullable=False, default=epoch_now()),
+    Column("created_at", Double, nullable=False, default=epoch_now()),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("last_event", Integer, nullable=False, default=0),
+    Column("error", FiniteJSON),
+    Column("law", FiniteJSON),
+    Column("artifacts_prefix", Text),
+    UniqueConstraint("owner", "idempotency_key"),
+    Index(None, "state", "id"),
+    Index(None, "type", "id"),
+    Index(None, "type", "state"),
+    Index(None, "base_model", "id"),
+    Index(None, "sweep_id", "id"),
+)
+
+job_metadata = Table(
+    "job_metadata",
+    metadata,
+    _of_job(),
+    # sha256 of [key, value]: any text can be sought, at a fixed width.
+    Column("pair", String(64), primary_key=True),
+    Index(None, "pair", "job_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _of_job(),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False, default=epoch_now()),
+    Column("kind", String(32), nullable=False),
+    Column("data", FiniteJSON, nullable=False),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    _of_job(),
+    Column("name", String(64), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("value", FiniteDouble),
+    Column("at", Double, nullable=False, default=epoch_now()),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _of_job(),
+    # The step of a training run; the adapter's name where several are measured side by side.
+    Column("slot", String(600), primary_key=True),
+    Column("step", Integer),
+    Column("adapter", Text, nullable=False),
+    Column("trainable_params", BigInteger),
+    Column("rank", Integer),
+    Column("train_loss", FiniteDouble),
+    Column("heldout_loss", FiniteDouble),
+    Column("kl", FiniteDouble),
+    Column("ce_soft", FiniteDouble),
+    Column("same_top", FiniteDouble),
+)
+
+results = Table(
+    "results",
+    metadata,
+    _of_job(),
+    Column("attempt", Integer, nullable=False),
+    Column("body", FiniteJSON, nullable=False),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    _of_job(),
+    Column("name", Name, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Digest, nullable=False),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("digest", Digest, primary_key=True),
+    Column("recipe", FiniteJSON, nullable=False),
+    Column("base_model", Name, nullable=False, index=True),
+    Column("base_digest", Digest, nullable=False),
+    Column("dataset", Name, nullable=False, index=True),
+    Column("dataset_digest", Digest, nullable=False),
+    Column("corpus", Name, nullable=False, index=True),
+    Column("corpus_digest", Digest, nullable=False),
+)
+
+points = Table(
+    "points",
+    metadata,
+    _of_job(),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("group", Digest, ForeignKey("groups.digest"), nullable=False, index=True),
+    Column("rank", Integer),
+    Column("trainable_params", BigInteger, nullable=False),
+    Column("ft_loss", FiniteDouble, nullable=False),
+    Column("ce_soft", FiniteDouble),
+    Column("kl", FiniteDouble),
+    Column("ce_hard", FiniteDouble),
+)
+
+laws = Table(
+    "laws",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("created_at", Double, nullable=False, default=epoch_now()),
+    Column("group", Digest, index=True),
+    Column("form", String(16), nullable=False),
+    Column("metric", String(16), nullable=False),
+    Column("points_digest", Digest, nullable=False),
+    Column("body", FiniteJSON, nullable=False),
+    UniqueConstraint("points_digest", "form", "metric"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("state", String(16), nullable=False),
+    # No foreign key: a worker may outlive the job it names.
+    Column("job_id", Id),
+    Column("info", FiniteJSON, nullable=False),
+    Column("beaten_at", Double, nullable=False, default=epoch_now()),
+)

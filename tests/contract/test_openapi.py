@@ -1,0 +1,99 @@
+"""Names that clients are built on: paths, operations, schemas. New ones are welcome."""
+
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.broker import Doorbell
+from service.settings import Settings
+from service.store import Store
+
+OPERATIONS = {
+    ("post", "/v1/jobs"): "create_job",
+    ("get", "/v1/jobs"): "list_jobs",
+    ("get", "/v1/jobs/{job_id}"): "show_job",
+    ("delete", "/v1/jobs/{job_id}"): "delete_job",
+    ("post", "/v1/jobs/{job_id}/cancel"): "cancel_job",
+    ("post", "/v1/jobs/{job_id}/resume"): "resume_job",
+    ("get", "/v1/jobs/{job_id}/events"): "job_events",
+    ("get", "/v1/jobs/{job_id}/metrics"): "job_metrics",
+    ("get", "/v1/jobs/{job_id}/checkpoints"): "job_checkpoints",
+    ("get", "/v1/jobs/{job_id}/result"): "job_result",
+    ("get", "/v1/jobs/{job_id}/tokens"): "job_tokens",
+    ("get", "/v1/jobs/{job_id}/artifacts"): "job_artifacts",
+    ("get", "/v1/jobs/{job_id}/artifacts/{name}"): "job_artifact",
+    ("get", "/v1/laws"): "list_laws",
+    ("post", "/v1/laws"): "fit_law",
+    ("get", "/v1/laws/{law_id}"): "show_law",
+    ("post", "/v1/laws/{law_id}/predict"): "predict",
+    ("get", "/v1/healthz"): "healthz",
+    ("get", "/v1/readyz"): "readyz",
+    ("get", "/v1/metrics"): "metrics",
+    ("get", "/v1/problems/{code}"): "problem_kind",
+}
+SCHEMAS = {
+    "Artifact",
+    "CheckpointView",
+    "DocumentScore",
+    "Event",
+    "EvaluateSpec",
+    "FinetuneSpec",
+    "FitRequest",
+    "Job",
+    "Law",
+    "LawPage",
+    "Laws",
+    "Metrics",
+    "Point",
+    "PredictRequest",
+    "Prediction",
+    "Problem",
+    "Readiness",
+    "Result",
+    "SweepSpec",
+    "TokenScore",
+}
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Nothing is started and no database is asked."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    store = Store(settings.database, settings)
+    try:
+        return create_app(store, settings, Doorbell("redis://127.0.0.1:1/0")).openapi()
+    finally:
+        store.dispose()
+
+
+def test_operations(document: Any) -> None:
+    found = {
+        (method, path): operation["operationId"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert found.items() >= OPERATIONS.items()
+    assert len(set(found.values())) == len(found)
+    assert all(path.startswith("/v1/") for _, path in found)
+
+
+def test_schemas(document: Any) -> None:
+    assert set(document["components"]["schemas"]) >= SCHEMAS
+
+
+def test_every_refusal_is_documented_as_a_problem(document: Any) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for status in ("4XX", "5XX"):
+                content = operation["responses"][status]["content"]
+                shapes = [media["schema"]["$ref"] for media in content.values() if media]
+                assert content.keys() == {"application/problem+json"}, (method, path)
+                assert shapes == ["#/components/schemas/Problem"], (method, path)
+            assert "422" not in operation["responses"], (method, path)
+
+
+def test_a_spec_is_told_apart_by_its_type(document: Any) -> None:
+    schema = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    mapping = schema["schema"]["discriminator"]["mapping"]
+    assert set(mapping) == {"finetune", "evaluate", "sweep"}

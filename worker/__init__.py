@@ -1,0 +1,1 @@
+"""Runs jobs: `service`'s store and maths, and a GPU. Never imports the web half."""

@@ -1,0 +1,200 @@
+"""The child's side: one attempt in a process of its own, so that its memory always comes back.
+
+In: one JSON line on stdin, which then stays open as the lifeline. Out: one JSON event per line
+on what was stdout at the start; whatever libraries print goes to stderr, the attempt's log.
+The last event is the child's word: succeeded, failed or released. No word means that it died.
+"""
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+
+from service import lifeline
+from service.errors import ForgettingError, SystemFault, UserError
+from service.jobs import FailureClass, Phase
+from service.schemas.result import Result
+from service.schemas.spec import Runnable
+from service.settings import Settings
+from service.tables import finite
+
+RESULT = "result.json"
+SUCCEEDED, FAILED, RELEASED = "succeeded", "failed", "released"
+DISK_FULL = "disk_full"
+"""Not the job's fault: it is released, and tried again after a while."""
+WORDS = frozenset({SUCCEEDED, FAILED, RELEASED})
+RETRY = "retry"
+"""Of a failed word: what failed may work next time."""
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Execute(Protocol):
+    """The whole job as one function; worker.run.execute is the real one."""
+
+    def __call__(
+        self,
+        spec: Runnable,
+        workdir: Path,
+        report: Report,
+        *,
+        adapters: Mapping[str, Path] | None = None,
+        stop: threading.Event | None = None,
+        settings: Settings | None = None,
+    ) -> Result: ...
+
+
+def real_job() -> tuple[Execute, type[Exception]]:
+    """The job, and what it raises when it was asked to stop. Imported late: torch takes seconds."""
+    from worker.run import execute
+    from worker.train import Released
+
+    return execute, Released
+
+
+def main(load: Callable[[], tuple[Execute, type[Exception]]] = real_job) -> None:
+    """Runs the one order that stdin brings."""
+    report = _reporter()
+    line = lifeline.read_line()
+    if not line:
+        return
+    lifeline.watch(end_group)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    report({"kind": "phase", "phase": Phase.LOADING})  # torch takes seconds: a sign of life
+    execute, released = load()
+    try:
+        report(carry_out(json.loads(line), execute, report, stop))
+    except released:
+        report({"kind": RELEASED})
+
+
+def order_line(
+    spec: dict[str, Any], workdir: Path, adapters: Mapping[str, Path], settings: Settings
+) -> bytes:
+    """What the parent writes. The child needs no keys and no addresses, so it gets none."""
+    secrets = {"api_key", "database_url", "redis_url", "artifacts_url"}
+    shown = settings.model_dump(mode="json", exclude=secrets) | {
+        "home": str(settings.home.resolve())
+    }
+    order = {
+        "spec": spec,
+        "workdir": str(workdir),
+        "adapters": {name: str(path) for name, path in adapters.items()},
+        "settings": shown,
+    }
+    return json.dumps(order).encode() + b"\n"
+
+
+def carry_out(
+    order: dict[str, Any], execute: Execute, report: Report, stop: threading.Event
+) -> dict[str, Any]:
+    """Runs the order and returns the last word. Exceptions that nobody foresaw pass through."""
+    workdir = Path(order["workdir"])
+    try:
+        result = execute(
+            TypeAdapter[Runnable](Runnable).validate_python(order["spec"]),
+            workdir,
+            report,
+            adapters={name: Path(path) for name, path in order["adapters"].items()},
+            stop=stop,
+            settings=Settings(**order["settings"]),
+        )
+        write_atomically(workdir / RESULT, result.model_dump_json())
+    except ForgettingError as error:
+        blame = FailureClass.USER if isinstance(error, UserError) else FailureClass.SYSTEM
+        word = failed(error.code, blame, error.message, param=error.param, details=error.details)
+        return word | {RETRY: isinstance(error, SystemFault)}
+    except MemoryError as error:
+        return _out_of_memory(error)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _out_of_memory(error)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        logging.getLogger(__name__).error("disk full: %s", error)
+        return {"kind": RELEASED, "reason": DISK_FULL}
+    return {"kind": SUCCEEDED}
+
+
+def failed(
+    code: str,
+    blame: FailureClass,
+    detail: str,
+    *,
+    param: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The failed word, which without its kind is the job's error."""
+    return {
+        "kind": FAILED,
+        "code": code,
+        "class": blame.value,
+        "detail": detail,
+        "param": param,
+        "details": details or {},
+    }
+
+
+def error_of(word: Mapping[str, Any]) -> dict[str, Any]:
+    """A failed word as the job's `error`."""
+    return {key: value for key, value in word.items() if key not in ("kind", RETRY)}
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file is whole or absent, also after a power cut."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def end_group() -> None:
+    """SIGKILL for this process and what it started: nobody is left who could want its work."""
+    leads = os.getpgrp() == os.getpid()
+    (os.killpg if leads else os.kill)(os.getpid(), signal.SIGKILL)
+
+
+def _reporter() -> Report:
+    """Keeps stdout for events and sends every other print to stderr."""
+    sys.stdout.flush()
+    events = os.dup(1)
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def report(event: dict[str, Any]) -> None:
+        data = json.dumps(finite(event), allow_nan=False).encode() + b"\n"
+        with lock:
+            while data:
+                data = data[os.write(events, data) :]
+
+    return report
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # By name: torch's CUDA error has a class, its CPU allocator raises a plain RuntimeError.
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: BaseException) -> dict[str, Any]:
+    said = str(error).strip().splitlines()
+    advice = "set a smaller training.micro_batch_size, max_length or context"
+    detail = f"out of memory ({said[0] if said else type(error).__name__}); {advice}"
+    return failed("out_of_memory", FailureClass.SYSTEM, detail)

@@ -1,0 +1,46 @@
+"""The Celery worker: the doorbell's settings, one task, and a thread that says we live."""
+
+import logging
+from typing import Any
+
+from celery import Celery, signals
+from celery.worker import state
+
+from service.broker import TASK, celery_app
+from service.settings import Settings
+from service.store import Store
+from worker.presence import Presence, worker_name
+from worker.tasks import perform
+
+
+def stopping() -> bool:
+    """Whether Celery was told to stop. The solo pool's own task is not interrupted by that."""
+    return any(
+        flag is not None and flag is not False
+        for flag in (state.should_stop, state.should_terminate)
+    )
+
+
+def configure(settings: Settings) -> Celery:
+    """An app whose one task runs every claimable job. Raises ValueError without a broker URL."""
+    if settings.redis_url is None:
+        raise ValueError("FORGETTING_REDIS_URL is not set")
+    app = celery_app(settings.redis_url)
+    store = Store(settings.database, settings)
+    presence = Presence(store, worker_name(), every_seconds=settings.beat_seconds)
+
+    @app.task(name=TASK)
+    def run_job(job_id: str) -> None:
+        perform(store, presence=presence, settings=settings, stopping=stopping)
+
+    def arrive(**_: Any) -> None:
+        logging.getLogger("worker").setLevel(logging.INFO)
+        presence.start()
+
+    def leave(**_: Any) -> None:
+        presence.stop()
+        store.dispose()
+
+    signals.worker_ready.connect(arrive, weak=False)
+    signals.worker_shutdown.connect(leave, weak=False)
+    return app

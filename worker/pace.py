@@ -1,0 +1,53 @@
+"""How much a pass computes at once, and what happens where that is more than the GPU holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+MIN_BATCH_TOKENS, MIN_CHUNK = 1024, 64
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much is computed at once. Fixed per device and vocabulary, and part of the cache key:
+    the same sums in the same order are what makes an untouched model score exactly 0."""
+
+    batch_tokens: int
+    chunk: int
+
+
+def pace_for(device: torch.device, vocab: int) -> Pace:
+    """On a CPU a chunk of logits should stay near the caches. On a GPU one such chunk is up to
+    1 GiB, and the `logits` route holds three at a time."""
+    if device.type == "cpu":
+        return Pace(batch_tokens=4096, chunk=max(64, 2**19 // vocab))
+    return Pace(batch_tokens=32_768, chunk=max(64, 2**28 // vocab))
+
+
+def within_memory(
+    attempt: Callable[[Pace], Made], pace: Pace, *, warn: Callable[[str], None]
+) -> Made:
+    """`attempt(pace)`, again from its start at half the pace each time a GPU's memory runs out.
+
+    `warn` is told each time. Raises torch.OutOfMemoryError at the floor.
+    """
+    while True:
+        slower = Pace(
+            min(pace.batch_tokens, max(MIN_BATCH_TOKENS, pace.batch_tokens // 2)),
+            min(pace.chunk, max(MIN_CHUNK, pace.chunk // 2)),
+        )
+        try:
+            return attempt(pace)
+        except torch.OutOfMemoryError:
+            if slower == pace:
+                raise
+        # Outside the handler, which keeps the failed pass's tensors alive.
+        torch.cuda.empty_cache()
+        warn(
+            f"out of GPU memory at {pace.batch_tokens} tokens a batch and {pace.chunk} rows of "
+            f"logits; now {slower.batch_tokens} and {slower.chunk}"
+        )
+        pace = slower

@@ -1,0 +1,220 @@
+"""A whole job as one plain function: `execute`. It knows no queue, no store and no server."""
+
+import gc
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from service.errors import InvalidSpec
+from service.jobs import Phase
+from service.schemas.result import Cost, NoiseFloor, Result
+from service.schemas.spec import EvaluateSpec, FinetuneSpec, Runnable
+from service.settings import Settings
+from service.settings import settings as process_settings
+from worker.cache import Cache
+from worker.candidates import of_run, of_spec
+from worker.corpus import Corpus, load_corpus
+from worker.data import TokenisedDataset, load_rows, tokenise
+from worker.estimate import document_table
+from worker.measure import (
+    Measurement,
+    Report,
+    choose_engine,
+    choose_route,
+    measure,
+    report_measured,
+)
+from worker.model import Base, load_base
+from worker.phases import Phases
+from worker.provenance import provenance_of
+from worker.score import BasePass, score_base
+from worker.train import train
+from worker.windows import Windows, cut
+from worker.worst import worst_tokens, worst_windows
+
+
+def execute(
+    spec: Runnable,
+    workdir: Path,
+    report: Report,
+    *,
+    adapters: Mapping[str, Path] | None = None,
+    stop: threading.Event | None = None,
+    settings: Settings | None = None,
+) -> Result:
+    """Fine-tune if the spec says so, then measure every candidate against the base.
+
+    What is worth keeping lies under workdir/artifacts afterwards: adapters, positions.npz (KL of
+    the last candidate per position), result.json. `adapters` are local folders of other jobs'
+    adapters, by `job_…:step` or `job_…:last`. Raises the errors of service.errors, and Released
+    soon after `stop` is set; called again with the same workdir it then continues.
+    """
+    settings = settings or process_settings()
+    stop = stop or threading.Event()
+    warnings: list[str] = []
+    report = _noting(report, warnings)
+    artifacts = workdir / "artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    phases = Phases(report, stop)
+
+    phases.enter(Phase.VALIDATING)
+    engine = choose_engine(spec.evaluation)
+    corpus = load_corpus(spec.evaluation, settings)
+    rows = load_rows(spec.dataset, settings) if isinstance(spec, FinetuneSpec) else None
+
+    phases.enter(Phase.LOADING)
+    dtype = spec.training.dtype if isinstance(spec, FinetuneSpec) else spec.dtype
+    base = load_base(
+        spec.base_model,
+        spec.revision,
+        dtype=dtype,
+        settings=settings,
+        dtype_param="training.dtype" if isinstance(spec, FinetuneSpec) else "dtype",
+    )
+    windows = _windows(corpus, base, spec.evaluation.context)
+
+    dataset: TokenisedDataset | None = None
+    training_tokens = 0
+    if isinstance(spec, FinetuneSpec) and rows is not None:
+        dataset = tokenise(rows, base.tokenizer, spec.training)
+        phases.enter(Phase.TRAINING)
+        trained = train(
+            base,
+            dataset,
+            spec.training,
+            workdir=workdir,
+            report=report,
+            stop=stop,
+            settings=settings,
+        )
+        if base.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()  # what the trainer held, for the passes
+        training_tokens = trained.training_tokens
+        kept = trained.adapters[-1:] if spec.evaluation.at == "final" else trained.adapters
+        candidates = of_run(kept, artifacts, rank=spec.training.lora.r)
+        seed = spec.training.seed
+    else:
+        assert isinstance(spec, EvaluateSpec)
+        candidates = of_spec(spec, adapters or {}, settings)
+        seed = spec.seed
+
+    phases.step = candidates[-1].step or 0
+    phases.enter(Phase.SCORING_BASE)
+    reverse = spec.evaluation.reverse
+    # A run's checkpoints adapt the same modules: the last one tells for all.
+    probed = candidates[-1:] if dataset is not None else candidates
+    base_pass = score_base(
+        base,
+        windows,
+        corpus_digest=corpus.digest,
+        route=choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse),
+        cache=Cache(settings.cache, max_bytes=settings.cache_max_bytes),
+        on_windows=phases.windows(1, 0),
+        warn=lambda message: report({"kind": "warning", "message": message}),
+    )
+    phases.enter(Phase.SCORING_TUNED)
+    last, checkpoints = None, []
+    for index, candidate in enumerate(candidates):
+        last = None  # its arrays go before the next one's come
+        last = measure(
+            base,
+            windows,
+            base_pass,
+            candidate,
+            heldout=dataset.heldout if dataset is not None else None,
+            reverse=reverse,
+            seed=seed,
+            on_windows=phases.windows(len(candidates), index),
+            on_rows=phases.rows(len(candidates), index),
+        )
+        checkpoints.append(last.checkpoint)
+        report_measured(report, last.checkpoint)
+    assert last is not None  # a spec names one candidate at least
+
+    seconds = phases.seconds()
+    result = Result(
+        **dict(last.checkpoint.forgetting),
+        **_where(last, windows, corpus, base, base_pass),
+        ft_loss=last.checkpoint.ft_loss,
+        checkpoints=checkpoints,
+        law=None,
+        engine=engine,
+        noise_floor=NoiseFloor(
+            kl=base_pass.noise_kl,
+            max_abs=base_pass.noise_max_abs,
+            n_positions=base_pass.noise_positions,
+        ),
+        parity=None,
+        provenance=provenance_of(
+            base, windows, corpus, candidates[-1], dataset, engine, base_pass.route, seed
+        ),
+        cost=Cost(
+            base_forward_tokens=base_pass.forward_tokens,
+            tuned_forward_tokens=len(windows.ids) * len(candidates),
+            training_tokens=training_tokens,
+            seconds=seconds,
+        ),
+        warnings=warnings,
+    )
+    _save_positions(artifacts / "positions.npz", windows, last)
+    (artifacts / "result.json").write_text(result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def _noting(report: Report, warnings: list[str]) -> Callable[[dict[str, Any]], None]:
+    """`report`, with the warnings kept for the result."""
+
+    def noting(event: dict[str, Any]) -> None:
+        if event["kind"] == "warning":
+            warnings.append(event["message"])
+        report(event)
+
+    return noting
+
+
+def _windows(corpus: Corpus, base: Base, context: int) -> Windows:
+    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and context > limit:
+        raise InvalidSpec(
+            f"evaluation.context is {context}; the model reads at most {limit} tokens",
+            param="evaluation.context",
+            limit=limit,
+        )
+    return cut(corpus, base.tokenizer, context)
+
+
+def _where(
+    last: Measurement, windows: Windows, corpus: Corpus, base: Base, base_pass: BasePass
+) -> dict[str, Any]:
+    """The last candidate's forgetting by document, window and token, and how many there are."""
+    documents = document_table(last.positions, [document.title for document in corpus.documents])
+    return {
+        "documents": documents,
+        "n_documents": len(documents),
+        "n_windows": len(windows),
+        "n_positions": windows.n_positions,
+        "worst_windows": worst_windows(windows, last.scores, base.tokenizer),
+        "worst_tokens": worst_tokens(windows, base_pass.rows, last.scores, base.tokenizer),
+    }
+
+
+def _save_positions(path: Path, windows: Windows, last: Measurement) -> None:
+    """Per scored position, documents in order: KL in nats, and where the token stands."""
+    np.savez_compressed(
+        path,
+        kl=last.scores["kl"].astype(np.float32),
+        document=windows.position_document,
+        window=windows.position_window.astype(np.int32),
+        position=windows.position_in_document.astype(np.int32),
+    )
+
+
+if __name__ == "__main__":
+    from worker.child import main
+
+    main()

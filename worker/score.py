@@ -1,0 +1,289 @@
+"""The transformers engine: one pass of the base, then one per candidate, position by position.
+
+Base and candidate go through the same batches and the same head chunks, so whatever does not
+differ between them cancels exactly.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from service.errors import AdapterUnreadable, ModelUnavailable
+from worker.cache import Cache
+from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
+from worker.head import bears_adapter, candidate_head, head_of, hidden_states
+from worker.model import Base
+from worker.pace import Pace, pace_for, within_memory
+from worker.windows import WINDOW_RULE, Windows
+
+SCORING_VERSION = 2
+"""Of the numbers: change it whenever the same inputs could give others."""
+NOISE_WINDOWS = 8
+NOISE_PADDING = 8
+
+OnWindows = Callable[[int, int], None]
+"""Called with (windows done, windows in all) between batches; whatever it raises ends the pass."""
+
+
+@dataclass(frozen=True)
+class BasePass:
+    """The base's rows, mapped from the cache, and what comparing with them needs."""
+
+    rows: Mapping[str, NDArray[Any]]
+    """`BaseRows` by field name, positions in document order."""
+    route: Route
+    head: Head
+    pace: Pace
+    noise_kl: float
+    noise_max_abs: float
+    noise_positions: int
+    forward_tokens: int
+    """0 when the rows came from the cache."""
+
+
+Scores = dict[str, NDArray[Any]]
+"""`PositionScores` by field name, positions in document order; `kl_reverse` only if asked for."""
+
+
+def score_base(
+    base: Base,
+    windows: Windows,
+    *,
+    corpus_digest: str,
+    route: Route,
+    cache: Cache,
+    on_windows: OnWindows = lambda done, total: None,
+    pace: Pace | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> BasePass:
+    """The base's pass over the corpus, from the cache if it is there, else into it.
+
+    Where a GPU's memory runs out it starts again at half the pace, and `warn` is told.
+    """
+    if bears_adapter(base.model):
+        raise ValueError("an adapter lies over the base: its pass would not be the base's")
+    head = head_of(base.model)
+
+    def attempt(pace: Pace) -> BasePass:
+        return _base_pass(base, windows, head, corpus_digest, route, cache, on_windows, pace)
+
+    return within_memory(attempt, pace or pace_for(base.device, len(head.weight)), warn=warn)
+
+
+def _base_pass(
+    base: Base,
+    windows: Windows,
+    head: Head,
+    corpus_digest: str,
+    route: Route,
+    cache: Cache,
+    on_windows: OnWindows,
+    pace: Pace,
+) -> BasePass:
+    key = cache_key(base, windows, corpus_digest=corpus_digest, route=route, pace=pace)
+    entry, forward_tokens = cache.get(key), 0
+    if entry is None:
+        forward_tokens = len(windows.ids)
+        with cache.write(key) as writer, _exact_float32():
+            store: dict[str, NDArray[Any]] = {}
+            for batch in _passes(base.model, windows, pace, on_windows):
+                rows = base_rows(batch.hidden, head, batch.targets, chunk=pace.chunk, route=route)
+                for name, values in _named(rows):
+                    if name not in store:
+                        shape = (windows.n_positions, *values.shape[1:])
+                        store[name] = writer.array(name, shape, values.dtype)
+                    store[name][batch.positions] = values
+            if not np.isfinite(store["h_base"]).all():
+                raise ModelUnavailable("the base's logits are not finite", param="base_model")
+            noise = _noise(base.model, windows, head, store, route, pace)
+            entry = writer.commit(noise)
+    return BasePass(
+        rows=entry.arrays,
+        route=route,
+        head=head,
+        pace=pace,
+        noise_kl=entry.facts["kl"],
+        noise_max_abs=entry.facts["max_abs"],
+        noise_positions=entry.facts["n_positions"],
+        forward_tokens=forward_tokens,
+    )
+
+
+def score_candidate(
+    model: PreTrainedModel,
+    windows: Windows,
+    base_pass: BasePass,
+    *,
+    reverse: bool = False,
+    on_windows: OnWindows = lambda done, total: None,
+) -> Scores:
+    """A candidate's pass against the base's rows.
+
+    With route `identity` the candidate's head must be the base's. Raises AdapterUnreadable
+    where the candidate computes NaN or infinity.
+    """
+    head = candidate_head(model, like=base_pass.head)
+    identity = base_pass.route == "identity"
+    if identity and not head.same_as(base_pass.head):
+        raise ValueError("the candidate has a head of its own; use route='logits'")
+    scores: Scores = {}
+    with _exact_float32():
+        for batch in _passes(model, windows, base_pass.pace, on_windows):
+            rows = _rows(base_pass.rows, batch.positions, model)
+            found = compare(
+                batch.hidden,
+                head,
+                rows,
+                chunk=base_pass.pace.chunk,
+                base_head=None if identity else base_pass.head,
+                reverse=reverse,
+            )
+            for name, values in _named(found):
+                if name not in scores:
+                    scores[name] = np.empty(windows.n_positions, values.dtype)
+                scores[name][batch.positions] = values
+    lost = int((~np.isfinite(scores["kl"])).sum())
+    if lost:
+        raise AdapterUnreadable(
+            f"the candidate's logits are NaN or infinite at {lost} of {windows.n_positions} "
+            "positions",
+            param="adapters",
+        )
+    return scores
+
+
+def cache_key(
+    base: Base, windows: Windows, *, corpus_digest: str, route: Route, pace: Pace
+) -> dict[str, Any]:
+    """Everything that could change one of the base's numbers."""
+    return {
+        "base": base.digest,
+        "tokenizer": base.tokenizer_digest,
+        "corpus": corpus_digest,
+        "context": windows.context,
+        "begins_with_bos": windows.begins_with_bos,
+        "window_rule": WINDOW_RULE,
+        "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
+        "attention": str(base.config._attn_implementation),
+        "dtype": str(base.dtype),
+        "head_dtype": "torch.float32",
+        "device": _device_name(base.device),
+        "route": route,
+        "batch_tokens": pace.batch_tokens,
+        "chunk": pace.chunk,
+        "scoring_version": SCORING_VERSION,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    """Two kinds of GPU round differently."""
+    return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+@dataclass(frozen=True)
+class _Batch:
+    hidden: Tensor  # hidden state before every scored token (positions, width)
+    targets: Tensor  # the scored tokens (positions,)
+    positions: NDArray[np.int64]  # their places in document order (positions,)
+
+
+def _passes(
+    model: PreTrainedModel, windows: Windows, pace: Pace, on_windows: OnWindows
+) -> Iterator[_Batch]:
+    """Run the body over all windows, batch by batch."""
+    done = 0
+    on_windows(done, len(windows))
+    for batch in windows.batches(pace.batch_tokens):
+        yield _forward(model, windows, batch)
+        done += len(batch)
+        on_windows(done, len(windows))
+
+
+@torch.inference_mode()
+def _forward(
+    model: PreTrainedModel, windows: Windows, batch: NDArray[np.int64], padding: int = 0
+) -> _Batch:
+    lengths = windows.lengths[batch]
+    width = int(lengths.max()) + padding
+    real = np.arange(width)[None] < lengths[:, None]  # (window, token)
+    token = windows.starts[batch][:, None] + np.arange(width)[None]
+    ids = np.zeros(real.shape, np.int64)
+    ids[real] = windows.ids[token[real]]
+    scored = np.zeros(real.shape, bool)
+    scored[real] = windows.scored[token[real]]
+    hidden = hidden_states(model, torch.from_numpy(ids).to(model.device))
+    before = torch.from_numpy(scored[:, 1:]).to(model.device)
+    starts = windows.position_starts
+    return _Batch(
+        hidden=hidden[:, :-1][before],
+        targets=torch.from_numpy(ids[scored]).to(model.device),
+        positions=np.concatenate([np.arange(starts[w], starts[w + 1]) for w in batch]),
+    )
+
+
+def _noise(
+    model: PreTrainedModel,
+    windows: Windows,
+    head: Head,
+    store: Mapping[str, NDArray[Any]],
+    route: Route,
+    pace: Pace,
+) -> dict[str, Any]:
+    """KL of the base against itself when windows run one by one and padded: pure rounding.
+
+    Never padded beyond the model's positions, which may be a table of that length.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    chosen = np.unique(np.linspace(0, len(windows) - 1, NOISE_WINDOWS).astype(np.int64))
+    kl = []
+    for window in chosen:
+        room = NOISE_PADDING if limit is None else limit - int(windows.lengths[window])
+        padding = max(0, min(NOISE_PADDING, room))
+        batch = _forward(model, windows, np.array([window]), padding=padding)
+        rows = _rows(store, batch.positions, model)
+        other = None if route == "identity" else head
+        kl.append(compare(batch.hidden, head, rows, chunk=pace.chunk, base_head=other).kl)
+    every = torch.cat(kl)
+    return {
+        "kl": float(every.mean()),
+        "max_abs": float(every.abs().max()),
+        "n_positions": len(every),
+    }
+
+
+def _named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any]]]:
+    for field in fields(record):
+        tensor = getattr(record, field.name)
+        if tensor is not None:
+            # numpy knows no bfloat16: its bits travel as int16
+            bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+            yield field.name, bits.cpu().numpy()
+
+
+def _rows(
+    store: Mapping[str, NDArray[Any]], positions: NDArray[np.int64], model: PreTrainedModel
+) -> BaseRows:
+    tensors = {f.name: torch.from_numpy(store[f.name][positions]) for f in fields(BaseRows)}
+    if tensors["vectors"].dtype == torch.int16:
+        tensors["vectors"] = tensors["vectors"].view(torch.bfloat16)
+    return BaseRows(**{name: tensor.to(model.device) for name, tensor in tensors.items()})
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """float32 products in float32: TF32 would cost more than the forgetting that we measure."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

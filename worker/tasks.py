@@ -1,0 +1,207 @@
+"""The Celery task is a shell over `perform`, which runs without Celery.
+
+A ring's job id is only a hint: whoever wakes takes the oldest claimable job, and again until
+there is none.
+"""
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from service.errors import AdapterUnreadable, LeaseLost, NotFound, SystemFault
+from service.jobs import FailureClass
+from service.recipe import points_of
+from service.schemas.result import Result
+from service.schemas.spec import Runnable
+from service.settings import Settings
+from service.store import Claim, Store
+from worker import child, publish, workdir
+from worker.copying import Check
+from worker.lease import Lease
+from worker.presence import Presence
+from worker.supervise import COMMAND, Ended, Ending, supervise
+
+log = logging.getLogger(__name__)
+
+DISK_FULL_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
+"""The pause doubles with every attempt: a disk seldom empties itself."""
+STORE_RETRY_SECONDS = 0.5
+
+
+class Interrupted(Exception):
+    """Outside the child, too, an attempt ends when nobody wants it any more."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.ending.value)
+        self.ended = ended
+
+
+def perform(
+    store: Store,
+    *,
+    presence: Presence,
+    settings: Settings,
+    stopping: Callable[[], bool] = lambda: False,
+    command: Sequence[str] = COMMAND,
+) -> int:
+    """Runs claimable jobs one after another until there is none; returns how many it ran."""
+    n_jobs = 0
+    while not stopping() and (claim := store.claim(presence.worker)) is not None:
+        n_jobs += 1
+        log.info("%s: attempt %d", claim.job_id, claim.attempt)
+        with presence.busy(claim.job_id):
+            try:
+                with Lease(store, claim, settings) as lease:
+                    _guarded_attempt(lease, settings, stopping, command)
+            except LeaseLost as lost:
+                log.warning("%s: lease lost: %s", claim.job_id, lost.message)
+            except Exception as error:
+                # Whatever went wrong on our side of the child, the job must not wait for its lease.
+                log.exception("%s: attempt %d broke", claim.job_id, claim.attempt)
+                with contextlib.suppress(LeaseLost, SystemFault):
+                    _give_up(store, claim, error, stopping=stopping())
+    workdir.clean(store, settings)
+    return n_jobs
+
+
+def _guarded_attempt(
+    lease: Lease, settings: Settings, stopping: Callable[[], bool], command: Sequence[str]
+) -> None:
+    def check() -> None:
+        lease.check()
+        if lease.cancel_requested:
+            raise Interrupted(Ended(Ending.CANCELLED))
+        if stopping():
+            raise Interrupted(Ended(Ending.RELEASED))
+
+    try:
+        _attempt(lease, settings, stopping, check, command)
+    except Interrupted as interrupted:
+        log.info("%s: %s", lease.claim.job_id, interrupted)
+        _close(lease, interrupted.ended)
+    except OSError as error:
+        if not child.is_disk_full(error):
+            raise
+        _close(lease, Ended(Ending.RELEASED, reason=child.DISK_FULL))
+
+
+def _attempt(
+    lease: Lease,
+    settings: Settings,
+    stopping: Callable[[], bool],
+    check: Check,
+    command: Sequence[str],
+) -> None:
+    claim = lease.claim
+    folder, resumed_step = workdir.prepare(claim, settings, check)
+    if resumed_step is not None:
+        message = f"checkpoint of step {resumed_step} taken over from an earlier attempt"
+        lease.tell({"kind": "log", "message": message, "step": resumed_step})
+    try:
+        adapters = publish.fetch_adapters(lease.store, claim.spec, folder, settings, check)
+    except AdapterUnreadable as error:
+        word = child.failed(
+            error.code, FailureClass.USER, error.message, param=error.param, details=error.details
+        )
+        _close(lease, Ended(Ending.FAILED, child.error_of(word)))
+        return
+    ended = supervise(
+        lease,
+        child.order_line(claim.spec, folder, adapters, settings),
+        folder,
+        grace_seconds=settings.grace_seconds,
+        limit_seconds=settings.job_time_limit_seconds,
+        stopping=stopping,
+        command=command,
+    )
+    log.info("%s: %s", claim.job_id, ended.ending)
+    if ended.ending is Ending.SUCCEEDED:
+        _finish(lease, folder, settings, check)
+    else:
+        _close(lease, ended)
+
+
+def _close(lease: Lease, ended: Ended) -> None:
+    claim, store = lease.claim, lease.store
+    if ended.ending is Ending.CANCELLED:
+        _insist(lease, lambda: store.finish_cancelled(claim))
+    elif ended.ending is Ending.RELEASED:
+        delay = 0.0
+        if ended.reason == child.DISK_FULL:
+            delay = disk_full_pause(claim.attempt)
+            message = f"the worker's disk is full; the next attempt begins in {delay:g} s"
+            lease.tell({"kind": "warning", "message": message})
+            lease.flush()
+        _insist(lease, lambda: store.release(claim, reason=ended.reason, delay_seconds=delay))
+    else:
+        _insist(lease, lambda: store.fail(claim, ended.error or {}, retry=ended.retry))
+
+
+def disk_full_pause(attempt: int) -> float:
+    """Seconds until the next attempt."""
+    return float(min(DISK_FULL_PAUSE_SECONDS * 2.0 ** min(attempt - 1, 10), LONGEST_PAUSE_SECONDS))
+
+
+def _finish(lease: Lease, folder: Path, settings: Settings, check: Check) -> None:
+    """Artifacts first, then the one transaction that makes result, points and state true."""
+    claim, store = lease.claim, lease.store
+    result = Result.model_validate_json((folder / child.RESULT).read_bytes())
+    body: dict[str, Any] = result.model_dump(mode="json")
+    spec = TypeAdapter[Runnable](Runnable).validate_python(claim.spec)
+    group, recipe, points = points_of(claim.job_id, spec, body)
+    prefix = publish.prefix_of(claim)
+    with contextlib.ExitStack() as undo:
+        undo.callback(_withdraw, store, claim, prefix, settings)
+        artifacts = publish.publish(folder / "artifacts", prefix, settings, check)
+        check()
+        _insist(
+            lease,
+            lambda: store.finish(
+                claim,
+                body,
+                group=group,
+                recipe=recipe,
+                points=points,
+                artifacts=artifacts,
+                artifacts_prefix=prefix,
+            ),
+        )
+        undo.pop_all()
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _insist(lease: Lease, end: Callable[[], None]) -> None:
+    """Ends the attempt in the store, and tries again while the store is away and the job ours.
+
+    Raises LeaseLost, also where the first try went through and only its answer was lost.
+    """
+    while True:
+        try:
+            return end()
+        except SystemFault as fault:
+            log.warning("%s: not stored yet: %s", lease.claim.job_id, fault.message)
+        time.sleep(STORE_RETRY_SECONDS)
+        lease.check()
+
+
+def _withdraw(store: Store, claim: Claim, prefix: str, settings: Settings) -> None:
+    """Deletes the attempt's uploads, unless its result was stored and only the answer got lost."""
+    with contextlib.suppress(NotFound):
+        if store.job(claim.job_id).artifacts_prefix == prefix:
+            return
+    publish.withdraw(prefix, settings)
+
+
+def _give_up(store: Store, claim: Claim, error: Exception, *, stopping: bool) -> None:
+    if stopping:
+        store.release(claim, reason="the worker is stopping")
+        return
+    detail = f"{type(error).__name__}: {error}"
+    word = child.failed("internal_error", FailureClass.SYSTEM, detail)
+    store.fail(claim, child.error_of(word), retry=True)
