@@ -12,9 +12,9 @@ from service.laws.quantities import (
     FORMS,
     Form,
     LawError,
-    Metric,
     Point,
     Sample,
+    Target,
     TooFewPoints,
     sample,
 )
@@ -30,7 +30,7 @@ def fit(
     points: Sequence[Point],
     form: Form = "joint",
     *,
-    metric: Metric = "ce_soft",
+    metric: Target = "ce_soft",
     loss: Loss = "soft_l1",
     burn_in_steps: int = 0,
     n_starts: int = 64,
@@ -82,7 +82,7 @@ def fit(
     )
 
 
-def _enough(points: Sample, form: Form, metric: Metric) -> None:
+def _enough(points: Sample, form: Form, metric: Target) -> None:
     """Raise TooFewPoints with the numbers that decide."""
     n_params, n_steps = len(np.unique(points.params)), len(np.unique(points.step))
     if form == "linear":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.laws.quantities import FORMS, METRICS, Domain, Form, LawError, Metric
+from service.laws.quantities import FORMS, TARGETS, Domain, Form, LawError, Target
 
 COEFFICIENTS: dict[Form, tuple[str, ...]] = {
     "linear": ("c_f_ft", "s_f_ft"),
@@ -44,7 +44,7 @@ class LawFit:
     """
 
     form: Form
-    metric: Metric
+    metric: Target
     coefficients: dict[str, Coefficient]
     r2: float
     """In-sample: 1 - sum of squared residuals / sum of squares about the mean."""
@@ -108,7 +108,7 @@ class LawFit:
 
     @classmethod
     def _from_json(cls, body: Mapping[str, Any]) -> "LawFit":
-        if body["form"] not in FORMS or body["metric"] not in METRICS:
+        if body["form"] not in FORMS or body["metric"] not in TARGETS:
             raise LawError(f"not a stored law: form {body['form']}, metric {body['metric']}")
         return cls(
             form=body["form"],

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.laws import curve, intervals
 from service.laws.law import LawFit
-from service.laws.quantities import MAX_COUNT, MAX_NATS, BadQuery, Floats, Metric
+from service.laws.quantities import MAX_COUNT, MAX_NATS, BadQuery, Floats, Target
 
 FAR = 1.0
 """Distance, in widths of the domain, from which a prediction is called far."""
@@ -17,7 +17,7 @@ FAR = 1.0
 class Prediction:
     """Forgetting that the law expects at one place, nats per token."""
 
-    metric: Metric
+    metric: Target
     value: float
     ci95: tuple[float, float] | None
     """Where the curve lies; null below 3 runs."""

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 Metric = Literal["ce_soft", "kl", "ce_hard"]
+Target = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
+"""What a law may be fitted to: forgetting, or the fine-tuning loss itself (the tuning law)."""
 Form = Literal["linear", "joint"]
 Floats = npt.NDArray[np.float64]
 
 METRICS: tuple[Metric, ...] = ("ce_soft", "kl", "ce_hard")
+TARGETS: tuple[Target, ...] = (*METRICS, "ft_loss")
 FORMS: tuple[Form, ...] = ("linear", "joint")
 
 MAX_NATS = 1e4
@@ -70,10 +73,19 @@ class Point:
     kl: float | None = None
     ce_hard: float | None = None
     rank: int | None = None
+    learning_rate: float | None = None
+    """Peak learning rate of the run; only laws across learning rates ask for it."""
+    delta_norm: float | None = None
+    """Frobenius norm of the whole update of the weights, over all adapted matrices."""
 
-    def value(self, metric: Metric) -> float | None:
-        """Forgetting by `metric`, null where it was not measured."""
-        return {"ce_soft": self.ce_soft, "kl": self.kl, "ce_hard": self.ce_hard}[metric]
+    def value(self, target: Target) -> float | None:
+        """Forgetting by a metric, or the held-out loss; null where it was not measured."""
+        return {
+            "ce_soft": self.ce_soft,
+            "kl": self.kl,
+            "ce_hard": self.ce_hard,
+            "ft_loss": self.ft_loss,
+        }[target]
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ class Sample:
     step: Floats
     ft_loss: Floats
     value: Floats
-    """Forgetting by the chosen metric."""
+    """The chosen target."""
     domain: Domain
     params_per_rank: float | None
 
@@ -132,13 +144,13 @@ class Sample:
         return float(np.ptp(self.value))
 
 
-def sample(points: Sequence[Point], metric: Metric, *, burn_in_steps: int = 0) -> Sample:
+def sample(points: Sequence[Point], metric: Target, *, burn_in_steps: int = 0) -> Sample:
     """Check the points and lay them out; those with `step <= burn_in_steps` are left out.
 
     Raises BadPoints for a value that cannot be true, TooFewPoints when none is left.
     """
-    if metric not in METRICS:
-        raise LawError(f"metric {metric!r} is none of {', '.join(METRICS)}")
+    if metric not in TARGETS:
+        raise LawError(f"metric {metric!r} is none of {', '.join(TARGETS)}")
     seen: dict[tuple[str, int, int], int] = {}
     for index, point in enumerate(points):
         _check(point, metric, index=index)
@@ -172,7 +184,7 @@ def sample(points: Sequence[Point], metric: Metric, *, burn_in_steps: int = 0) -
     )
 
 
-def _check(point: Point, metric: Metric, *, index: int) -> None:
+def _check(point: Point, metric: Target, *, index: int) -> None:
     """Raise BadPoints for the first field of `point` that cannot be true."""
 
     def refuse(field: str, why: str) -> BadPoints:
