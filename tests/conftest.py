@@ -1,6 +1,7 @@
 """Fixtures for every ring of tests. Servers are real; data that is not ours is looked for."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ for name in list(os.environ):
     ours = name == "FORGETTING_DATA" or name.startswith("FORGETTING_TEST_")
     if name.startswith("FORGETTING_") and not ours:
         del os.environ[name]
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
