@@ -1,97 +1,118 @@
-"""Uncertainty clustered by run: points of one run drift together, so whole runs are left out.
-
-Jackknife: refit with each run (or group of runs) left out; the spread of the refits, times
-(g - 1) / sqrt(g) over their own, is the standard error, and Student's t with g - 1 degrees of
-freedom makes 95 % of it. Below MIN_RUNS runs there is no interval.
-"""
+"""95 % intervals from the runs: of the coefficients, of the curve, of a new run."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
+from service.laws.clusters import Clusters
 from service.laws.curve import LARGEST_LOG, LOWER, UPPER
 from service.laws.law import COEFFICIENTS, Coefficient
 from service.laws.minimum import Minimum
 from service.laws.quantities import Floats, Form, Sample
+from service.laws.scatter import Scatter
 
-MIN_RUNS = 3
-MAX_GROUPS = 32
-"""More runs than this are left out in groups."""
+Interval = tuple[float, float]
+
+MIN_RUNS: dict[Form, int] = {"linear": 3, "joint": 4}
+"""Runs without which there is no interval."""
+SQUARED_SINES = np.sin((np.arange(64) + 0.5) / 64 * np.pi / 2) ** 2
+"""Midpoints of the angles over which `critical` integrates."""
+MOST_LOG, N_HALVINGS = 4.0, 36
+"""Bisection of ln c from 0, to ten digits; one degree of freedom needs c = 12.7."""
 FACTOR = 2.0
 """A joint coefficient is identifiable where its interval stays within this factor."""
 
 
-def left_out(points: Sample) -> Floats:
-    """Weights (g, k) of the refits: row i is zero where point k belongs to group i."""
-    n_runs = len(points.runs)
-    if n_runs < MIN_RUNS:
-        return np.ones((0, points.n_points))
-    n_groups = min(n_runs, MAX_GROUPS)
-    return np.asarray(points.run % n_groups != np.arange(n_groups)[:, None], dtype=np.float64)
+@dataclass(frozen=True)
+class Band:
+    """Half-widths of the 95 % intervals of the curve and of a new run; infinite: not known."""
+
+    curve: Floats
+    new_run: Floats
 
 
-def jackknife_sd(replicates: Floats) -> Floats:
-    """Standard error of whatever the columns of `replicates` (g, m) estimate: (m,)."""
-    return np.asarray(np.sqrt(len(replicates) - 1.0) * replicates.std(axis=0))
+def band(clusters: Clusters, noise: Scatter, gradient: Floats) -> Band:
+    """gradient: (m, c), derivative of the law by its centred coefficients at m places."""
+    error, shares = clusters.error(gradient)
+    curve = critical(shares) * error
+    total = np.hypot(error, noise.sd)
+    known = np.isfinite(total) & (total > 0)
+    of_curve = np.where(known, error / np.where(known, total, 1.0), 1.0)[:, None] ** 2
+    freedom = np.append(np.ones(shares.shape[1]), noise.freedom)
+    both = critical(np.hstack([shares * of_curve, 1.0 - of_curve]), freedom)
+    # Two estimates of different reliability: a new run is never surer than the curve.
+    return Band(curve, np.maximum(curve, both * total))
 
 
-def t_95(n_groups: int) -> float:
-    """Two-sided 95 % quantile of Student's t with n_groups - 1 degrees of freedom."""
-    return float(stdtrit(n_groups - 1, 0.975))
+def critical(shares: Floats, freedom: Floats | float = 1.0) -> Floats:
+    """How many estimated standard errors make 95 %: (m,).
+
+    The estimated variance is a sum of independent chi-squared variables over their `freedom`
+    (n,), times `shares` (m, n); one share gives Student's t. By Craig's integral for the normal
+    tail, P(|z| > c s) is the mean over theta in (0, pi/2) of the product over the parts of
+    (1 + c^2 share / (freedom sin^2 theta))^(-freedom / 2).
+    """
+    parts = (shares / freedom)[:, :, None] / SQUARED_SINES  # (m, n, angles)
+    half = np.broadcast_to(0.5 * np.asarray(freedom), shares.shape[1:])[None, :, None]
+    low, high = np.zeros(len(shares)), np.full(len(shares), MOST_LOG)
+    for _ in range(N_HALVINGS):
+        middle = 0.5 * (low + high)
+        terms = half * np.log1p(np.exp(2.0 * middle)[:, None, None] * parts)
+        too_often = np.exp(-terms.sum(axis=1)).mean(axis=1) > 0.05
+        low, high = np.where(too_often, middle, low), np.where(too_often, high, middle)
+    return np.asarray(np.exp(0.5 * (low + high)))
 
 
-def noise_sd(residuals: Floats, n_coefficients: int) -> float:
-    """Standard deviation of one point about the curve, degrees of freedom counted."""
-    freedom = max(1, len(residuals) - n_coefficients)
-    return math.sqrt(float(residuals @ residuals) / freedom)
-
-
-def coefficients(form: Form, found: Minimum, *, spread: float) -> dict[str, Coefficient]:
+def coefficients(
+    form: Form, found: Minimum, clusters: Clusters, points: Sample, *, noise_sd: float
+) -> dict[str, Coefficient]:
     """Each coefficient with its interval, and whether the points tell it.
 
-    Joint: identifiable where twice the larger of the jackknife's and the Jacobian's standard
+    Joint: identifiable where twice the larger of the runs' and of independent points' standard
     error stays within a FACTOR of two (the shift: within the forgetting's spread) and the search
-    did not end on a bound. Linear: both, where the slope's interval excludes zero.
+    did not end on a bound; the sign, where the law's rise over the points is surely not zero.
+    Linear: both, where the slope's interval excludes zero.
     """
-    names = COEFFICIENTS[form]
-    local = _local_sd(found.jacobian, noise_sd(found.residuals, found.jacobian.shape[1]))
-    half = 2.0 * local
-    has_interval = len(found.replicates) > 0
-    if has_interval:
-        charted = np.array([_chart(form, row) for row in found.replicates])
-        half = t_95(len(charted)) * jackknife_sd(charted)
-    widest = np.maximum(half, 2.0 * local)
-    centre = _chart(form, found.values)
+    enough = len(points.runs) >= MIN_RUNS[form]
+    fitted = points.value - found.residuals
+    rise = found.jacobian[fitted.argmax()] - found.jacobian[fitted.argmin()]
+    asked = np.vstack([found.chart, rise])
+    local = 2.0 * noise_sd * clusters.scale(asked)
+    error, shares = clusters.error(asked)
+    half = critical(shares) * error if enough else local
+    widest = np.maximum(half, local)
+    centre = _charted(form, found.values)
     result = {}
-    for index, name in enumerate(names):
+    for index, name in enumerate(COEFFICIENTS[form]):
         value = float(found.values[index])
         if name == "sign":
-            agreed = bool(np.all(found.replicates[:, index] == value))
-            result[name] = Coefficient(value=value, ci95=None, identifiable=agreed)
+            told = bool(widest[index] < np.ptp(fitted))
+            result[name] = Coefficient(value=value, ci95=None, identifiable=told)
             continue
         ends = (centre[index] - half[index], centre[index] + half[index])
         if form == "linear":
             told = bool(widest[0] < abs(centre[0]))
         else:
-            limit = spread if name == "shift" else math.log(FACTOR)
+            limit = points.spread if name == "shift" else math.log(FACTOR)
             told = bool(widest[index] <= limit) and name not in found.at_bound
+        known = enough and bool(np.isfinite(half[index]))
         result[name] = Coefficient(
             value=value,
-            ci95=_unchart(form, name, ends) if has_interval else None,
+            ci95=_uncharted(form, name, ends) if known else None,
             identifiable=told,
         )
     return result
 
 
-def _chart(form: Form, values: Floats) -> Floats:
+def _charted(form: Form, values: Floats) -> Floats:
     """Coordinates in which intervals are symmetric: logarithms, but for shift and the line."""
     if form == "linear":
         return values
     return np.append(np.log(values[:5]), values[5])
 
 
-def _unchart(form: Form, name: str, ends: tuple[float, float]) -> tuple[float, float]:
+def _uncharted(form: Form, name: str, ends: Interval) -> Interval:
     low, high = float(ends[0]), float(ends[1])
     if form == "linear" or name == "shift":
         return low, high
@@ -100,15 +121,3 @@ def _unchart(form: Form, name: str, ends: tuple[float, float]) -> tuple[float, f
     if name in bounds:
         least, most = float(LOWER[bounds[name]]), float(UPPER[bounds[name]])
     return math.exp(min(max(low, least), most)), math.exp(max(min(high, most), least))
-
-
-def _local_sd(jacobian: Floats, noise: float) -> Floats:
-    """Standard errors of independent points from the Jacobian; infinite where it is singular."""
-    lengths = np.linalg.norm(jacobian, axis=0)
-    if noise == 0.0:
-        return np.zeros(jacobian.shape[1])
-    if not np.all(lengths > 0) or len(jacobian) < jacobian.shape[1]:
-        return np.full(jacobian.shape[1], np.inf)
-    _, singular, directions = np.linalg.svd(jacobian / lengths, full_matrices=False)
-    inverse = directions / np.maximum(singular, 1e-16 * singular[0])[:, None]
-    return np.asarray(noise * np.linalg.norm(inverse, axis=0) / lengths)
