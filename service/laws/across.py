@@ -15,10 +15,10 @@ from service.laws.fit import fit
 from service.laws.law import LawFit
 from service.laws.predict import Prediction, predict
 from service.laws.quantities import MAX_COUNT, BadQuery, LawError, Point, Target, TooFewPoints
-from service.laws.rate_power import GAMMA
+from service.laws.rate_power import bounds_of
 from service.laws.rates import CHOICES, RIVAL, Candidate, Fitted, choose, compare, fitted
 
-__all__ = ["AcrossFit", "fit_across", "predict_across"]
+__all__ = ["AcrossFit", "expected", "fit_across", "predict_across"]
 
 FAR = 1.0
 """Distance, in widths of the domain, from which a prediction is called far."""
@@ -101,9 +101,9 @@ def _ends(
     """The law with gamma at either end of its interval, within the search's bounds."""
     if one.power is None or interval is None:
         return ()
+    low, high = bounds_of(points)
     scales = [
-        Scale.of(points, one.scale.exposure, gamma=min(max(gamma, GAMMA[0]), GAMMA[1]))
-        for gamma in interval
+        Scale.of(points, one.scale.exposure, gamma=min(max(gamma, low), high)) for gamma in interval
     ]
     # Only their curves are asked for.
     return tuple(
@@ -131,9 +131,7 @@ def _warnings(
                 f"{rival.held_out_rmse:.4f} nats, this one to {chosen.held_out_rmse:.4f}"
             )
     if one.power is not None and one.power.at_bound:
-        lines.append(
-            f"at_bound: gamma ended on a bound of the search, {GAMMA[0]:g} to {GAMMA[1]:g}"
-        )
+        lines.append(f"at_bound: gamma ended on a bound of its search, at {one.power.gamma:.3g}")
     if 0 < n_normed < n_points:
         lines.append(
             f"no_delta_norm: {n_points - n_normed} of {n_points} points carry no delta_norm above "
@@ -202,6 +200,28 @@ def predict_across(
         distances=distances,
         warnings=tuple(kept),
     )
+
+
+def expected(
+    law: LawFit | AcrossFit,
+    *,
+    trainable_params: float | None = None,
+    rank: int | None = None,
+    step: float,
+    learning_rate: float | None = None,
+) -> Prediction:
+    """`predict` or `predict_across`, whichever the law needs. Raises BadQuery."""
+    if isinstance(law, AcrossFit):
+        return predict_across(
+            law,
+            trainable_params=trainable_params,
+            rank=rank,
+            step=step,
+            learning_rate=learning_rate,
+        )
+    if learning_rate is not None:
+        raise BadQuery("the joint law takes no learning_rate", field="learning_rate")
+    return predict(law, trainable_params=trainable_params, rank=rank, step=step)
 
 
 def _moved(law: AcrossFit, step: float, rate: float, place: Place) -> float:

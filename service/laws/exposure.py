@@ -27,6 +27,8 @@ Exposure = Literal["cumulated_rate", "rate_power", "delta_norm", "steps"]
 """gamma = 1; gamma fitted; ||dW||; gamma = 0, which ignores the learning rate."""
 
 LEAST_UNITS = 1e5
+MAX_SPAN = MAX_COUNT / (2 * LEAST_UNITS)
+"""The largest exposure over the least."""
 MAX_RATE = 1e6
 BURN_IN_SHARE = 0.2
 """Share of a run's last step below which its points are left out, where no burn-in is given."""
@@ -71,7 +73,7 @@ class Scale:
         taken: set[tuple[str, int, int]] = set()
         restated = []
         for index, (point, units) in enumerate(zip(points, self.units(points), strict=True)):
-            if not units <= MAX_COUNT / 2:
+            if not units <= MAX_SPAN * LEAST_UNITS:
                 raise BadPoints(
                     f"point {index}: its exposure is {units / LEAST_UNITS:.3g} times the least; "
                     "no law spans that",

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import stdtrit
 
-from service.laws.exposure import Scale
+from service.laws.exposure import MAX_SPAN, Scale, rates_of
 from service.laws.law import LawFit
 from service.laws.quantities import Floats, Point
 
@@ -21,8 +21,9 @@ GAMMA = (-1.0, 3.0)
 """Bounds of the search. 0: the rate does not matter; 1: the cumulated rate does."""
 MIN_RUNS = 3
 MAX_ROUNDS = 4
-LOWER = np.array([-np.inf, math.log(1e-4), -np.inf, math.log(1e-4), math.log(0.1), -np.inf, -1.0])
-UPPER = np.array([np.inf, math.log(5.0), np.inf, math.log(5.0), math.log(50.0), np.inf, 3.0])
+LOWER = (-np.inf, math.log(1e-4), -np.inf, math.log(1e-4), math.log(0.1), -np.inf)
+UPPER = (np.inf, math.log(5.0), np.inf, math.log(5.0), math.log(50.0), np.inf)
+"""Bounds of the joint law's six, those of its own search."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class _Columns:
     run: Floats
     log_p0: float
     log_n0: float
+    lower: Floats  # (7,)
+    upper: Floats  # (7,)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def fit_rate_power(
     starts: Sequence[tuple[Scale, LawFit]],
     refit: Callable[[Scale], LawFit],
 ) -> RatePower:
-    """gamma of least soft-L1 cost within GAMMA.
+    """gamma of least soft-L1 cost within `bounds_of(points)`.
 
     `starts`: laws at fixed gammas, at least one. `refit` fits the joint law on a scale from many
     starts of its own: the descent in seven numbers and that search take turns until gamma stays.
@@ -84,14 +87,21 @@ def fit_rate_power(
         end = _descend(columns, law, scale, size)
         if abs(float(end.numbers[-1]) - gamma) < 1e-5:
             break
-    margin = 1e-3
+    low, high = bounds_of(points)
     return RatePower(
         gamma=gamma,
         ci95=_interval(columns, end, size),
-        at_bound=not GAMMA[0] + margin < gamma < GAMMA[1] - margin,
+        at_bound=not low + 1e-3 < gamma < high - 1e-3,
         law=law,
         scale=scale,
     )
+
+
+def bounds_of(points: Sequence[Point]) -> tuple[float, float]:
+    """GAMMA, narrowed where the exposures could no longer be counted."""
+    rates, steps = rates_of(points), [point.step for point in points]
+    room = math.log(MAX_SPAN * min(steps) / max(steps)) / math.log(rates[-1] / rates[0])
+    return max(GAMMA[0], -room), min(GAMMA[1], room)
 
 
 def _columns(points: Sequence[Point], values: Floats, rate0: float) -> _Columns:
@@ -99,7 +109,10 @@ def _columns(points: Sequence[Point], values: Floats, rate0: float) -> _Columns:
     log_n = np.log([float(point.step) for point in points])
     rates = np.array([point.learning_rate for point in points], dtype=np.float64)
     place = {run: float(i) for i, run in enumerate(sorted({point.run for point in points}))}
+    low, high = bounds_of(points)
     return _Columns(
+        lower=np.array([*LOWER, low]),
+        upper=np.array([*UPPER, high]),
         p=log_p - log_p.mean(),
         n=log_n - log_n.mean(),
         rate=np.log(rates / rate0),
@@ -134,9 +147,9 @@ def _descend(columns: _Columns, law: LawFit, scale: Scale, size: float) -> _End:
 
     found = least_squares(
         residual,
-        np.clip(start, LOWER + 1e-9, UPPER - 1e-9),
+        np.clip(start, columns.lower + 1e-9, columns.upper - 1e-9),
         jac=jacobian,
-        bounds=(LOWER, UPPER),
+        bounds=(columns.lower, columns.upper),
         x_scale="jac",
         loss="linear" if plain else "soft_l1",
         f_scale=1.0 if plain else size,
@@ -184,7 +197,7 @@ def _interval(columns: _Columns, end: _End, size: float) -> tuple[float, float] 
     fitted, jacobian = _evaluate(columns, end.numbers, end.sign)
     residual = columns.value - fitted
     weight = np.ones_like(residual) if math.isinf(size) else 1 / np.sqrt(1 + (residual / size) ** 2)
-    free = (end.numbers > LOWER + 1e-6) & (end.numbers < UPPER - 1e-6)
+    free = (end.numbers > columns.lower + 1e-6) & (end.numbers < columns.upper - 1e-6)
     if not free[-1]:
         return None
     columns_free = jacobian[:, free]
