@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from service.errors import NotFound
-from service.store import Store
+from service.store import PointGroup, Store
 from service.tables import workers
 from tests.specs import claim, finetune, sweep
 
@@ -25,13 +25,15 @@ RECIPE = {
 
 def point(step: int, rank: int = 8, **fields: Any) -> dict[str, Any]:
     measured = {"ft_loss": 2.0, "ce_soft": 3.0, "kl": 0.1, "ce_hard": 3.5}
+    measured |= {"learning_rate": 1e-4, "delta_norm": 0.5}
     return {"rank": rank, "trainable_params": rank * 2**32, "step": step, **measured, **fields}
 
 
 def finish(store: Store, group: str, recipe: dict[str, Any], points: list[dict[str, Any]]) -> str:
     """Finish the oldest job with these points; its id."""
     held = claim(store)
-    store.finish(held, {}, group=group, recipe=recipe, points=points)
+    own = [{"run": held.job_id} | point for point in points]
+    store.finish(held, {}, points=[PointGroup(group, recipe, own)])
     return held.job_id
 
 
