@@ -70,6 +70,34 @@ def test_points_come_back_by_recipe(store: Store) -> None:
     assert [g.group for g in store.points()] == ["sha256:g"]
 
 
+def test_a_checkpoint_measured_twice_is_one_point_the_newer(store: Store) -> None:
+    for kl in (0.1, 0.3, 0.2):
+        store.add_job(finetune())
+        again = [point(4, kl=kl) | {"run": "theirs"}, point(8, kl=1 + kl) | {"run": "theirs"}]
+        held = claim(store)
+        store.finish(held, {}, points=[PointGroup("sha256:g", RECIPE, again)])
+    (group,) = store.points()
+    assert [(p["step"], p["kl"]) for p in group.points] == [(4, 0.2), (8, 1.2)]
+    (own,) = store.points(job=held.job_id)
+    assert own.points == group.points
+    store.delete_job(held.job_id)
+    assert [p["kl"] for p in store.points()[0].points] == [0.3, 1.3]
+
+
+def test_one_job_may_leave_points_in_several_groups(store: Store) -> None:
+    store.add_job(finetune())
+    held = claim(store)
+    runs = [PointGroup(f"sha256:{n}", RECIPE, [point(4) | {"run": n}]) for n in ("a", "b")]
+    store.finish(held, {}, points=runs)
+    assert [(g.group, g.points[0]["run"]) for g in store.points(job=held.job_id)] == [
+        ("sha256:a", "a"),
+        ("sha256:b", "b"),
+    ]
+    assert store.recipe("sha256:a") == RECIPE
+    with pytest.raises(NotFound):
+        store.recipe("sha256:c")
+
+
 def test_only_finished_jobs_have_points(store: Store) -> None:
     store.add_job(finetune())
     store.fail(claim(store), {"code": "x", "class": "user"})

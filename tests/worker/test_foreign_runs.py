@@ -3,6 +3,7 @@
 The adapters come from plain PEFT; the finetune beside them is the real one.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -121,7 +122,6 @@ def test_the_loss_is_that_of_a_plain_loop_over_the_held_out_rows(
 
 def heldout_lines(lines: list[str], *, share: float) -> list[dict[str, str]]:
     """By the rule as it is written: the rows of the smallest hashes of their content."""
-    import hashlib
 
     def key(row: dict[str, str]) -> bytes:
         content = [row["prompt"], row["completion"], None]
