@@ -84,7 +84,8 @@ def foreign_points(spec: EvaluateSpec, result: Mapping[str, Any], recipes: Recip
             why = misfits(recipe, measured, checkpoint["rank"])
         except NotFound as error:
             recipe, why = {}, [error.message]
-        point = point_of(adapter.run, checkpoint)
+        # A rate is part of what the caller vouches for; under a label nobody knows it.
+        point = point_of(adapter.run, checkpoint, learning_rate=recipe.get("learning_rate"))
         if point is None:
             why.append("its losses or its number of parameters are not known")
         if why or point is None:

@@ -92,7 +92,7 @@ def group_of(recipe: Mapping[str, Any]) -> str:
 def family_of(recipe: Mapping[str, Any]) -> str:
     """sha256 of the recipe without its learning rate: groups of one family differ in nothing else.
 
-    The groups of other trainers' adapters do not know their rate: each is a family of its own.
+    A labelled group of another trainer's adapters has no rate: it is a family of its own.
     """
     return _digest(recipe, without=NAMES | {RATE})
 

@@ -15,10 +15,11 @@ from service.schemas.result import Cost, NoiseFloor, Result
 from service.schemas.spec import FinetuneSpec, Runnable
 from service.settings import Settings
 from service.settings import settings as process_settings
+from worker.blame import named_as_in
 from worker.cache import Cache
 from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
-from worker.data import load_rows
+from worker.data import TokenisedDataset, load_rows, tokenise
 from worker.estimate import document_table
 from worker.measure import (
     Measurement,
@@ -32,7 +33,6 @@ from worker.model import Base, load_base
 from worker.phases import Phases
 from worker.provenance import provenance_of
 from worker.score import BasePass, score_base
-from worker.supervised import tokenised
 from worker.train import train
 from worker.windows import Windows, cut
 from worker.worst import worst_tokens, worst_windows
@@ -78,7 +78,10 @@ def execute(
     )
     windows = _windows(corpus, base, spec.evaluation.context)
 
-    dataset = None if rows is None else tokenised(rows, base, spec)
+    dataset: TokenisedDataset | None = None
+    if rows is not None:
+        with named_as_in(spec):
+            dataset = tokenise(rows, base.tokenizer, spec.supervision)
     training_tokens = 0
     if isinstance(spec, FinetuneSpec):
         assert dataset is not None

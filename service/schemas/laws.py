@@ -25,7 +25,7 @@ class Point(Strict):
     kl: float | None = Field(None, ge=-1e-3)
     ce_hard: float | None = Field(None, ge=0)
     learning_rate: float | None = Field(None, gt=0)
-    """Peak; null where it is not known, as for other trainers' adapters."""
+    """Peak; null where it is not known."""
     delta_norm: float | None = Field(None, ge=0)
     """Frobenius norm of the whole update of the weights."""
 

@@ -6,7 +6,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -141,6 +143,11 @@ class FinetuneSpec(Strict):
     evaluation: Evaluation = Evaluation()
     metadata: Metadata = {}
 
+    @property
+    def supervision(self) -> Training:
+        """How rows become tokens and a held-out split."""
+        return self.training
+
 
 class SweepSpec(Strict):
     """One finetune per (rank, seed, learning rate); the law is fitted over all of them."""
@@ -219,6 +226,18 @@ class PathAdapter(Strict):
     )
 
 
+def _adapter_kind(value: Any) -> str:
+    """So that a fault is told of the kind that was meant."""
+    named = isinstance(value, JobAdapter) or (isinstance(value, dict) and "job" in value)
+    return "JobAdapter" if named else "PathAdapter"
+
+
+Adapter = Annotated[
+    Annotated[JobAdapter, Tag("JobAdapter")] | Annotated[PathAdapter, Tag("PathAdapter")],
+    Discriminator(_adapter_kind),
+]
+
+
 class EvaluateSpec(Strict):
     """Measure adapters that exist already, all against one pass of the base.
 
@@ -229,7 +248,7 @@ class EvaluateSpec(Strict):
     type: Literal["evaluate"]
     base_model: Name
     revision: Revision | None = None
-    adapters: Annotated[list[JobAdapter | PathAdapter], Field(min_length=1, max_length=64)]
+    adapters: Annotated[list[Adapter], Field(min_length=1, max_length=64)]
     dataset: Dataset | None = None
     max_length: MaxLength = 512
     loss_on: LossOn = "auto"
@@ -241,7 +260,7 @@ class EvaluateSpec(Strict):
 
     @property
     def supervision(self) -> Training:
-        """How rows become tokens and a held-out split; nothing is trained."""
+        """As a finetune's; nothing is trained."""
         return Training(
             batch_size=1, max_length=self.max_length, loss_on=self.loss_on, held_out=self.held_out
         )

@@ -1,5 +1,6 @@
 """Law residuals over HTTP: each run against the others of its recipe, on both databases."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from starlette.testclient import TestClient
 from service.recipe import points_of
 from service.schemas.spec import EvaluateSpec
 from service.store import PointGroup, Store
+from tests.model_folders import write_adapter
+from tests.refusals import refused
 from tests.results import result_body, run_next
 from tests.service.test_api_laws import run_ranks
 
@@ -148,3 +151,30 @@ def test_one_run_alone_may_be_a_jobs_only_point(
     api.post("/jobs", json=finetune)
     job = run_next(store)
     assert api.get(f"/jobs/{job}").json()["law_reason"].endswith("there are 0")
+
+
+def test_what_cannot_be_a_point_is_refused_at_the_door(
+    api: TestClient, store: Store, ids: list[str], roots: Path
+) -> None:
+    (group,) = store.points()
+    write_adapter(roots / "models" / "theirs")
+    adapter = {"path": "theirs", "group": group.group, "run": "seed-1", "step": 30}
+    body = {
+        "type": "evaluate",
+        "base_model": "tiny",
+        "dataset": {"path": "rows.jsonl"},
+        "max_length": 64,
+        "evaluation": {"corpus": "corpus.txt", "context": 64},
+        "adapters": [adapter],
+    }
+    for change, param in [
+        ({"adapters": [adapter | {"group": f"sha256:{'0' * 64}"}]}, "adapters.0.group"),
+        ({"max_length": 32}, "adapters.0.group"),
+        ({"adapters": [adapter | {"rank": 5}]}, "adapters.0.rank"),
+        ({"adapters": [adapter | {"step": 0}]}, "adapters.0.step"),
+        ({"adapters": [adapter | {"learning_rate": 1}]}, "adapters.0.learning_rate"),
+        ({"dataset": None}, "dataset"),
+    ]:
+        problem = refused(api.post("/jobs", json=body | change))
+        assert problem["param"] == param, problem
+    assert api.post("/jobs", json=body).status_code == 202

@@ -138,7 +138,7 @@ def test_a_named_group_is_joined() -> None:
             "ce_soft": 0.2,
             "kl": 0.2,
             "ce_hard": 0.2,
-            "learning_rate": None,
+            "learning_rate": 5e-5,
             "delta_norm": 0.7,
         }
     ]
@@ -195,6 +195,7 @@ def test_a_label_makes_a_group_of_what_is_known() -> None:
     found = foreign_points(spec, result(checkpoint(), checkpoint()), Recipes())
     (group,) = found.groups
     assert [point["run"] for point in group.points] == ["seed-1", "seed-2"]
+    assert {point["learning_rate"] for point in group.points} == {None}
     assert group.group == group_of(group.recipe)
     assert group.recipe == {
         "trainer": "other",
