@@ -17,6 +17,7 @@ from service.laws.fit import MIN_DISTINCT, MIN_POINTS, fit
 from service.laws.law import LawFit
 from service.laws.predict import predict
 from service.present import rfc3339
+from service.residuals import job_law
 from service.schemas.laws import (
     FitRequest,
     Form,
@@ -29,7 +30,7 @@ from service.schemas.laws import (
     Prediction,
     PredictRequest,
 )
-from service.store import PointGroup, Store
+from service.store import JobRow, PointGroup, Store
 
 FORMS: tuple[Form, ...] = ("linear", "joint")
 FIT_VERSION = 1
@@ -78,6 +79,14 @@ class Lawbook:
     def law(self, law_id: str) -> Law:
         """Raises NotFound."""
         return law_view(self._store.law(law_id))
+
+    def residual(self, job: JobRow) -> dict[str, Any]:
+        """A job's `law` and `law_reason`: did it forget more than its group's other runs say?"""
+
+        def law_of(group: PointGroup, form: Form) -> Mapping[str, Any]:
+            return self._law(group.points, form, "kl", group)
+
+        return job_law(self._store, job, law_of)
 
     def fit(self, request: FitRequest) -> Laws:
         """Raises TooFewPoints, InvalidSpec."""

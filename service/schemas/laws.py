@@ -24,6 +24,10 @@ class Point(Strict):
     ce_soft: float | None = Field(None, ge=0)
     kl: float | None = Field(None, ge=-1e-3)
     ce_hard: float | None = Field(None, ge=0)
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak; null where it is not known."""
+    delta_norm: float | None = Field(None, ge=0)
+    """Frobenius norm of the whole update of the weights."""
 
 
 class LawFilter(Strict):
