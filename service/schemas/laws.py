@@ -7,9 +7,11 @@ from pydantic import Field
 from service.schemas.result import View
 from service.schemas.spec import Strict
 
-Metric = Literal["ce_soft", "kl", "ce_hard"]
-Form = Literal["linear", "joint"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
+"""Forgetting; or the fine-tuning loss itself, of which a joint law is the tuning law."""
+Form = Literal["linear", "joint", "joint_lr"]
+BurnIn = Annotated[int, Field(ge=0, le=1_000_000)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class Point(Strict):
@@ -24,6 +26,10 @@ class Point(Strict):
     ce_soft: float | None = Field(None, ge=0)
     kl: float | None = Field(None, ge=-1e-3)
     ce_hard: float | None = Field(None, ge=0)
+    learning_rate: float | None = Field(None, gt=0, le=10)
+    """Peak; only the form joint_lr asks for it."""
+    delta_norm: float | None = Field(None, ge=0)
+    """Frobenius norm of the whole update of the weights."""
 
 
 class LawFilter(Strict):
@@ -43,7 +49,10 @@ class FitRequest(Strict):
     points: Annotated[list[Point], Field(min_length=1, max_length=100_000)] | None = None
     filter: LawFilter | None = None
     metric: Metric = "ce_soft"
-    forms: list[Form] = Field(["linear", "joint"], min_length=1, max_length=2)
+    forms: list[Form] | None = Field(None, min_length=1, max_length=3)
+    """null: linear and joint; of ft_loss joint alone."""
+    burn_in: BurnIn | None = None
+    """Points with `step <= burn_in` are left out; null: those in the first 20 % of each run."""
 
 
 class Coefficient(View):
@@ -61,16 +70,44 @@ class Domain(View):
     ranks: list[int]
 
 
+class LeftOut(View):
+    """Points that the law has but was not fitted to."""
+
+    burn_in: int
+    """In the warm-up."""
+    unmeasured: int
+    """Without the metric or, for joint_lr, without a learning rate."""
+
+
+class LawProvenance(View):
+    """With the recipe and the points themselves, all that it takes to fit the law again."""
+
+    points_digest: str
+    """sha256 of the points' content, in whatever order they came."""
+    burn_in: int | None
+    """As asked for; null: the first 20 % of each run."""
+    left_out: LeftOut
+    fit_version: int
+    """Of the mathematics: raised where the same points would give another law."""
+    versions: dict[str, str]
+
+
 class Law(View):
     """linear: L_f = -c_f_ft * L_ft + s_f_ft.
-    joint: L_f = sign * (A P^-alpha + B N^-beta)^rho + shift."""
+    joint: L_f = sign * (A P^-alpha + B N^-beta)^rho + shift.
+    joint_lr: joint, with the learning rate as a third axis."""
 
     id: str
     form: Form
     metric: Metric
     created_at: str
+    version: int | None
+    """Place among the fits of this group, form and metric; null for points sent by hand."""
+    supersedes: str | None
+    """The version before; it stays readable."""
     group: str | None
-    """Digest of the recipe that the points share; null for points sent by hand."""
+    """Digest of the recipe that the points share (joint_lr: of the recipe without its learning
+    rate); null for points sent by hand."""
     recipe: dict[str, Any] | None
     coefficients: dict[str, Coefficient]
     r2: float
@@ -81,9 +118,11 @@ class Law(View):
     """trainable_params = params_per_rank * rank, where the points agree on it."""
     domain: Domain
     condition_number: float | None
-    points_digest: str
+    provenance: LawProvenance
     points: list[Point]
     warnings: list[str]
+    judgement: dict[str, Any] | None
+    """How far the law can be trusted: see docs/laws.md. null where there is too little to judge."""
 
 
 class PendingLaw(View):
@@ -95,7 +134,7 @@ class PendingLaw(View):
     metric: Metric
     n_points: int
     n_runs: int
-    missing: dict[Literal["points", "trainable_params", "step"], int]
+    missing: dict[Literal["points", "trainable_params", "step", "learning_rate"], int]
     """How many more are needed: points, or distinct values of an axis. Empty: too little spread."""
     detail: str
 
@@ -115,12 +154,19 @@ class LawPage(View):
 
 
 class PredictRequest(Strict):
-    """joint: `rank` or `trainable_params`, with `step`. linear: `ft_loss`."""
+    """Forward. joint: `rank` or `trainable_params`, with `step`; joint_lr: and `learning_rate`.
+    linear: `ft_loss`.
+
+    Backward: `max_forgetting` with `rank` or `trainable_params` asks for the largest step, with
+    `step` for the largest rank.
+    """
 
     rank: int | None = Field(None, ge=1, le=1_000_000)
     trainable_params: int | None = Field(None, ge=1)
     step: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0, le=10)
     ft_loss: float | None = Field(None, ge=0)
+    max_forgetting: float | None = Field(None, ge=0)
 
 
 class Prediction(View):
@@ -132,4 +178,20 @@ class Prediction(View):
     pi95: tuple[float, float] | None
     """Where a new run would fall."""
     extrapolating: bool
+    distances: dict[str, float]
+    """Per axis, how far outside the domain in widths of it; 0 inside."""
     warnings: list[str]
+
+
+class PlanRequest(Strict):
+    """A goal for the fine-tuning loss, a limit of forgetting, or both."""
+
+    max_ft_loss: float | None = Field(None, ge=0)
+    max_forgetting: float | None = Field(None, ge=0)
+    ranks: Annotated[
+        list[Annotated[int, Field(ge=1, le=1_000_000)]] | None, Field(min_length=1, max_length=64)
+    ] = None
+    """null: the ranks of the law's domain."""
+    max_step: int | None = Field(None, ge=1, le=1_000_000_000)
+    """null: the last step of the law's domain."""
+    limit: int = Field(10, ge=1, le=100)
