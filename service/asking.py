@@ -6,32 +6,25 @@ from typing import Any
 from service.errors import InvalidSpec
 from service.laws import quantities
 from service.laws.law import LawFit
-from service.laws.predict import predict
-from service.schemas.laws import Prediction, PredictRequest
+from service.laws.predict import Prediction, predict
+from service.schemas import laws as wire
+
+Fit = LawFit
 
 
-def answer(body: Mapping[str, Any], law: LawFit, request: PredictRequest) -> Prediction:
+def fit_of(body: Mapping[str, Any]) -> Fit:
+    return LawFit.from_json(body["fit"])
+
+
+def answer(body: Mapping[str, Any], request: wire.PredictRequest) -> wire.Prediction:
     """Raises InvalidSpec where the law cannot be asked this."""
+    asked = request.model_dump(exclude_none=True)
     try:
-        return _forward(str(body["id"]), law, request)
+        found = forward(fit_of(body), **asked)
     except quantities.BadQuery as error:
         raise InvalidSpec(error.message, param=error.field) from error
-
-
-def _forward(law_id: str, law: LawFit, request: PredictRequest) -> Prediction:
-    asked = request.model_dump(exclude={"max_forgetting", "learning_rate"})
-    if law.form == "joint_lr":
-        from service.laws.across import predict_across
-
-        found = predict_across(law, learning_rate=request.learning_rate, **asked)
-    elif request.learning_rate is not None:
-        raise quantities.BadQuery(
-            f"the {law.form} law holds for one learning rate and takes none", field="learning_rate"
-        )
-    else:
-        found = predict(law, **asked)
-    return Prediction(
-        law=law_id,
+    return wire.Prediction(
+        law=body["id"],
         metric=found.metric,
         value=found.value,
         ci95=found.ci95,
@@ -40,3 +33,16 @@ def _forward(law_id: str, law: LawFit, request: PredictRequest) -> Prediction:
         distances=found.distances,
         warnings=list(found.warnings),
     )
+
+
+def forward(law: Fit, **asked: Any) -> Prediction:
+    """Raises BadQuery."""
+    if law.form == "joint_lr":
+        from service.laws.across import predict_across
+
+        return predict_across(law, **asked)
+    if "learning_rate" in asked:
+        raise quantities.BadQuery(
+            f"the {law.form} law holds for one learning rate and takes none", field="learning_rate"
+        )
+    return predict(law, **asked)

@@ -10,12 +10,24 @@ from itertools import islice
 from typing import Any
 
 from service import selection
+from service.asking import Fit, answer, fit_of
 from service.errors import InvalidSpec, TooFewPoints
 from service.fitting import body_of, fitted, judged
+from service.law_picture import picture_of
 from service.law_views import law_view, pending_law
 from service.laws import quantities
-from service.laws.law import LawFit
-from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric, PendingLaw
+from service.pictures import Kind, Picture
+from service.schemas.laws import (
+    FitRequest,
+    Form,
+    Law,
+    LawPage,
+    Laws,
+    Metric,
+    PendingLaw,
+    Prediction,
+    PredictRequest,
+)
 from service.selection import Selection
 from service.store import PointGroup, Store
 
@@ -118,12 +130,16 @@ class Lawbook:
             n_points=0,
         )
 
-    def stored(self, law_id: str) -> tuple[dict[str, Any], LawFit]:
-        """A law with all that predictions need. Raises NotFound."""
-        body = self._store.law(law_id)
-        return body, LawFit.from_json(body["fit"])
+    def predict(self, law_id: str, request: PredictRequest) -> Prediction:
+        """Raises NotFound, InvalidSpec."""
+        return answer(self._store.law(law_id), request)
 
-    def tuning_law(self, body: Mapping[str, Any]) -> LawFit:
+    def picture(self, law_id: str, *, kind: Kind | None, limit: float | None) -> Picture:
+        """Raises NotFound, InvalidSpec."""
+        body = self._store.law(law_id)
+        return picture_of(body, fit_of(body), kind=kind, limit=limit)
+
+    def _tuning_law(self, body: Mapping[str, Any]) -> Fit:
         """The joint law of the fine-tuning loss over the points of this law.
 
         Raises TooFewPoints, InvalidSpec.
@@ -136,7 +152,7 @@ class Lawbook:
             body["recipe"],
             body["sweep"],
         )
-        return LawFit.from_json(self._kept(chosen, body["form"])["fit"])
+        return fit_of(self._kept(chosen, body["form"]))
 
     def _groups(
         self,

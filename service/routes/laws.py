@@ -1,10 +1,11 @@
 """Laws: list, show, fit, ask."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
 
-from service.asking import answer
+from service.pictures import Kind, render
 from service.routes.csv_body import DOCUMENTED, CsvOrJson
 from service.routes.wiring import After, Book, LawId, Limit
 from service.schemas.laws import (
@@ -21,6 +22,7 @@ from service.schemas.laws import (
 router = APIRouter(tags=["laws"])
 from_file = APIRouter(route_class=CsvOrJson)
 
+MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 Text = Annotated[str | None, Query(max_length=512)]
 Versions = Annotated[
     bool, Query(description="Every law that is stored, superseded ones too; none is fitted now.")
@@ -60,10 +62,31 @@ def fit_law(request: FitRequest, book: Book) -> Laws:
     return book.fit(request)
 
 
+@router.get(
+    "/laws/{law_id}/plot.{picture_format}",
+    operation_id="law_plot",
+    response_class=Response,
+    responses={200: {"content": {"image/svg+xml": {}, "image/png": {}}}},
+)
+def law_plot(
+    law_id: LawId,
+    picture_format: Annotated[Literal["svg", "png"], Path()],
+    book: Book,
+    kind: Annotated[Kind | None, Query(description="Default: what the form is drawn over.")] = None,
+    limit: Annotated[
+        float | None, Query(ge=0, le=1e4, description="A line at so many nats.")
+    ] = None,
+    width: Annotated[int, Query(ge=320, le=2000, description="Pixels; PNG has twice.")] = 760,
+) -> Response:
+    """Data, fit, its 95 % band, and in grey what lies beyond the fitted points."""
+    drawn = render(book.picture(law_id, kind=kind, limit=limit), picture_format, width=width)
+    return Response(drawn, media_type=MEDIA_TYPES[picture_format])
+
+
 router.include_router(from_file)
 
 
 @router.post("/laws/{law_id}/predict", operation_id="predict")
 def predict(law_id: LawId, request: PredictRequest, book: Book) -> Prediction:
     """Forgetting at a rank (or trainable_params) and step, or at a fine-tuning loss."""
-    return answer(*book.stored(law_id), request)
+    return book.predict(law_id, request)
