@@ -1,0 +1,187 @@
+"""Which exposure carries the learning rate: every candidate predicts each rate it has not seen."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from service.laws.exposure import Exposure, Scale, rates_of
+from service.laws.law import LawFit
+from service.laws.predict import predict
+from service.laws.quantities import Floats, Point, Target, TooFewPoints
+from service.laws.rate_power import RatePower, fit_rate_power
+
+CHOICES: tuple[Exposure, ...] = ("cumulated_rate", "rate_power", "delta_norm")
+"""Ties go to the earlier: ||dW|| is known only after the run."""
+RIVAL: Exposure = "steps"
+"""The law that ignores the rate: shown for comparison, never chosen."""
+TIE = 1.05
+"""A candidate must beat an earlier one by this factor in root mean squared error."""
+MIN_RATES_HELD_OUT = 3
+
+Fit = Callable[[Sequence[Point]], LawFit]
+"""Fits the joint law to restated points."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One exposure, fitted to all points, and how well it predicts rates it has not seen."""
+
+    exposure: Exposure
+    gamma: float | None
+    gamma_ci95: tuple[float, float] | None
+    rmse: float
+    """In-sample, nats per token."""
+    aicc: float
+    """Of independent Gaussian points; differences between candidates are what counts."""
+    held_out_rmse: float | None
+    """Over all points, each predicted by the law of the other rates; null below 3 rates."""
+    held_out_by_rate: tuple[float, ...]
+    """The same per learning rate, ascending; empty below 3 rates."""
+
+    def to_json(self) -> dict[str, Any]:
+        interval = None if self.gamma_ci95 is None else list(self.gamma_ci95)
+        return {
+            "exposure": self.exposure,
+            "gamma": self.gamma,
+            "gamma_ci95": interval,
+            "rmse": self.rmse,
+            "aicc": self.aicc,
+            "held_out_rmse": self.held_out_rmse,
+            "held_out_by_rate": list(self.held_out_by_rate),
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "Candidate":
+        interval = body["gamma_ci95"]
+        gamma, held_out = body["gamma"], body["held_out_rmse"]
+        return cls(
+            exposure=body["exposure"],
+            gamma=None if gamma is None else float(gamma),
+            gamma_ci95=None if interval is None else (float(interval[0]), float(interval[1])),
+            rmse=float(body["rmse"]),
+            aicc=float(body["aicc"]),
+            held_out_rmse=None if held_out is None else float(held_out),
+            held_out_by_rate=tuple(float(error) for error in body["held_out_by_rate"]),
+        )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One candidate's law."""
+
+    scale: Scale
+    law: LawFit
+    power: RatePower | None
+
+
+def fitted(
+    points: Sequence[Point], metric: Target, *, exposures: Sequence[Exposure], fit: Fit
+) -> dict[Exposure, Fitted]:
+    """The law of these points by each exposure; `steps` and `cumulated_rate` are always made."""
+    found: dict[Exposure, Fitted] = {}
+    fixed: dict[Exposure, float | None] = {RIVAL: 0.0, "cumulated_rate": 1.0, "delta_norm": None}
+    for exposure, gamma in fixed.items():
+        if exposure == "delta_norm" and exposure not in exposures:
+            continue
+        scale = Scale.of(points, exposure, gamma=gamma)
+        found[exposure] = Fitted(scale, fit(scale.restate(points)), None)
+    if "rate_power" in exposures:
+        values = np.array([point.value(metric) for point in points], dtype=np.float64)
+        starts = [(found[name].scale, found[name].law) for name in (RIVAL, "cumulated_rate")]
+        power = fit_rate_power(points, values, starts, lambda scale: fit(scale.restate(points)))
+        found["rate_power"] = Fitted(power.scale, power.law, power)
+    return found
+
+
+def compare(
+    points: Sequence[Point],
+    metric: Target,
+    whole: Mapping[Exposure, Fitted],
+    *,
+    fit: Fit,
+) -> tuple[Candidate, ...]:
+    """Every exposure's errors, in sample and at rates left out one by one.
+
+    Where the rates that are left make too few points for the law, nothing is held out.
+    """
+    held_out: dict[Exposure, list[Floats]] = {}
+    if len(rates_of(points)) >= MIN_RATES_HELD_OUT:
+        try:
+            held_out = _held_out(points, metric, tuple(whole), fit=fit)
+        except TooFewPoints:
+            held_out = {}
+    candidates = []
+    for exposure in (*CHOICES, RIVAL):
+        if exposure not in whole:
+            continue
+        one = whole[exposure]
+        squares = _errors(one, points, metric) ** 2
+        n, k = len(points), 8 if exposure == "rate_power" else 7
+        spread = float(np.ptp([point.value(metric) for point in points]))
+        mean = max(float(squares.mean()), 1e-16 * spread**2)
+        errors = held_out.get(exposure, [])
+        candidates.append(
+            Candidate(
+                exposure=exposure,
+                gamma=one.scale.gamma,
+                gamma_ci95=one.power.ci95 if one.power else None,
+                rmse=math.sqrt(float(squares.mean())),
+                aicc=n * math.log(mean) + 2 * k + 2 * k * (k + 1) / max(1, n - k - 1),
+                held_out_rmse=_rms(np.concatenate(errors)) if errors else None,
+                held_out_by_rate=tuple(_rms(error) for error in errors),
+            )
+        )
+    return tuple(candidates)
+
+
+def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The candidate that predicts unseen rates best, or else the least AICc; and why."""
+    offered = [one for one in candidates if one.exposure != RIVAL]
+    errors = {one.exposure: one.held_out_rmse for one in offered}
+    if any(error is None for error in errors.values()):
+        best = min(offered, key=lambda one: one.aicc)
+        second = min((one.aicc for one in offered if one is not best), default=math.inf)
+        return best, (
+            f"{best.exposure} has the least AICc, by {second - best.aicc:.3g}: too few rates to "
+            "leave one out, so this is in-sample"
+        )
+    least = min(error for error in errors.values() if error is not None)
+    # Exact points leave rounding, which tells nothing.
+    bar = max(TIE * least, 1e-6)
+    best = next(one for one in offered if (one.held_out_rmse or 0.0) <= bar)
+    shown = ", ".join(f"{name} {error:.4f}" for name, error in errors.items())
+    return best, f"{best.exposure} predicts learning rates it has not seen to within: {shown} nats"
+
+
+def _held_out(
+    points: Sequence[Point], metric: Target, exposures: Sequence[Exposure], *, fit: Fit
+) -> dict[Exposure, list[Floats]]:
+    """Errors of each exposure at every rate, by the law of the other rates."""
+    errors: dict[Exposure, list[Floats]] = {exposure: [] for exposure in exposures}
+    for rate in rates_of(points):
+        seen = [point for point in points if point.learning_rate != rate]
+        unseen = [point for point in points if point.learning_rate == rate]
+        for exposure, one in fitted(seen, metric, exposures=exposures, fit=fit).items():
+            errors[exposure].append(_errors(one, unseen, metric))
+    return errors
+
+
+def _errors(one: Fitted, points: Sequence[Point], metric: Target) -> Floats:
+    """Measured minus predicted: (k,)."""
+    bare = replace(one.law, replicates=())
+    # An unseen rate may be less exposed than one unit; the law hardly cares where below.
+    units = np.maximum(one.scale.units(points), 1.0)
+    return np.array(
+        [
+            float(point.value(metric) or 0.0)
+            - predict(bare, trainable_params=point.trainable_params, step=float(x)).value
+            for point, x in zip(points, units, strict=True)
+        ]
+    )
+
+
+def _rms(errors: Floats) -> float:
+    return math.sqrt(float((errors**2).mean()))
