@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.laws import quantities
+from service.laws.across import AcrossFit, fit_across
 from service.laws.fit import fit
 from service.laws.law import LawFit
 from service.schemas.laws import Form, Law
@@ -13,12 +14,10 @@ from service.selection import FIT_VERSION, POINT_FIELDS, Selection
 LIBRARIES = ("numpy", "scipy")
 
 
-def fitted(chosen: Selection, form: Form) -> LawFit:
+def fitted(chosen: Selection, form: Form) -> LawFit | AcrossFit:
     """Raises the errors of `service.laws`."""
     points = _points(chosen)
     if form == "joint_lr":
-        from service.laws.across import fit_across
-
         return fit_across(points, metric=chosen.metric, burn_in=chosen.burn_in)
     return fit(points, form, metric=chosen.metric, burn_in_steps=chosen.burn_in or 0)
 
@@ -39,13 +38,18 @@ def judged(chosen: Selection) -> dict[str, Any] | None:
 
 
 def body_of(
-    law: LawFit, chosen: Selection, *, judgement: Mapping[str, Any] | None
+    law: LawFit | AcrossFit, chosen: Selection, *, judgement: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What is stored: the view's fields, and under `fit` all that predictions need."""
-    whole, rows = law.to_json(), chosen.rows
+    joint = law.law if isinstance(law, AcrossFit) else law
+    shown = joint.to_json() | {"form": law.form, "domain": law.domain.to_json()}
+    shown["coefficients"] = {name: one.to_json() for name, one in law.coefficients.items()}
+    shown["warnings"] = list(law.warnings)
+    rows = chosen.rows
     n_measured = len(_measured(chosen))
     return {
-        **{name: whole[name] for name in Law.model_fields if name in whole},
+        **{name: shown[name] for name in Law.model_fields if name in shown},
+        "across": _across(law) if isinstance(law, AcrossFit) else None,
         "group": chosen.group,
         "sweep": chosen.sweep,
         "series": chosen.series,
@@ -55,7 +59,7 @@ def body_of(
             "points_digest": chosen.points_digest,
             "burn_in": chosen.burn_in,
             "left_out": {
-                "burn_in": n_measured - law.n_points,
+                "burn_in": n_measured - joint.n_points,
                 "unmeasured": len(rows) - n_measured,
             },
             "fit_version": FIT_VERSION,
@@ -63,8 +67,14 @@ def body_of(
         },
         "points": rows,
         "judgement": judgement,
-        "fit": whole,
+        "fit": law.to_json(),
     }
+
+
+def _across(law: AcrossFit) -> dict[str, Any]:
+    whole = law.to_json()
+    names = ("gamma_ci95", "rates", "delta_norm", "chosen_by", "reason", "candidates")
+    return {"exposure": law.exposure, "gamma": law.scale.gamma} | {n: whole[n] for n in names}
 
 
 def _measured(chosen: Selection) -> Sequence[Mapping[str, Any]]:

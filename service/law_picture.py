@@ -41,7 +41,7 @@ def picture_of(
     panels = _line(body, law, rows, named) if own == "loss" else _curves(body, law, rows, named, x)
     return Picture(
         title=f"{body['form'].capitalize()} law of {body['metric']}{_subject(body)}",
-        subtitle=[_fit_line(body), *_notes(body, rows)],
+        subtitle=[_fit_line(body), *_notes(body, rows, panels)],
         x_title=x_title,
         y_title=QUANTITIES[body["metric"]],
         series=list(dict.fromkeys(named.values())),
@@ -198,15 +198,17 @@ def _fit_line(body: Mapping[str, Any]) -> str:
     return said + (f"; {n_out} of the warm-up, hollow, left out." if n_out else ".")
 
 
-def _notes(body: Mapping[str, Any], rows: Rows) -> list[str]:
-    drawn = "Band: 95 % for the curve" if body["fit"].get("replicates") else "No band: too few runs"
-    if body["form"] == "linear":
-        drawn += ", paler for a new run" if body["fit"].get("replicates") else ""
-        metric, out = body["metric"], left_out(body)
-        kept = [row for row in rows if row.get(metric) is not None and not out(row)]
-        sag = bend(kept, metric)
-        how = "sags below" if sag > 0 else "bulges above"
-        bent = [f"Thin: each run. The cloud {how} its chord by {abs(sag):.2g} nats."]
-    else:
-        bent = []
-    return [f"{drawn}. Grey and broken: beyond the fitted points.", *bent]
+def _notes(body: Mapping[str, Any], rows: Rows, panels: Sequence[Panel]) -> list[str]:
+    banded = any(step.low is not None for panel in panels for step in panel.curves)
+    drawn = "Band: 95 % for the curve" if banded else "No band: too few runs"
+    beyond = "Grey and broken: beyond the fitted points."
+    if body["form"] != "linear":
+        return [f"{drawn}. {beyond}"]
+    metric, out = body["metric"], left_out(body)
+    kept = [row for row in rows if row.get(metric) is not None and not out(row)]
+    sag = bend(kept, metric)
+    how = "sags below" if sag > 0 else "bulges above"
+    return [
+        f"{drawn}{', paler for a new run' if banded else ''}. {beyond}",
+        f"Thin: each run. The cloud {how} its chord by {abs(sag):.2g} nats.",
+    ]

@@ -10,24 +10,15 @@ from itertools import islice
 from typing import Any
 
 from service import selection
-from service.asking import Fit, answer, fit_of
+from service.asking import answer, fit_of, plan_of
 from service.errors import InvalidSpec, TooFewPoints
 from service.fitting import body_of, fitted, judged
 from service.law_picture import picture_of
 from service.law_views import law_view, pending_law
 from service.laws import quantities
 from service.pictures import Kind, Picture
-from service.schemas.laws import (
-    FitRequest,
-    Form,
-    Law,
-    LawPage,
-    Laws,
-    Metric,
-    PendingLaw,
-    Prediction,
-    PredictRequest,
-)
+from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric, PendingLaw
+from service.schemas.questions import Inverse, Plan, PlanRequest, Prediction, PredictRequest
 from service.selection import Selection
 from service.store import PointGroup, Store
 
@@ -130,29 +121,27 @@ class Lawbook:
             n_points=0,
         )
 
-    def predict(self, law_id: str, request: PredictRequest) -> Prediction:
+    def predict(self, law_id: str, request: PredictRequest) -> Prediction | Inverse:
         """Raises NotFound, InvalidSpec."""
         return answer(self._store.law(law_id), request)
+
+    def plan(self, law_id: str, request: PlanRequest) -> Plan:
+        """With the law of ft_loss over the same points.
+
+        Raises NotFound, InvalidSpec, TooFewPoints.
+        """
+        body = self._store.law(law_id)
+        if body["form"] == "linear" or body["metric"] == "ft_loss":
+            said = f"a plan needs a joint law of forgetting; this is {body['form']}"
+            raise InvalidSpec(f"{said} of {body['metric']}", param="law")
+        same = {name: body[name] for name in ("points", "group", "recipe", "sweep")}
+        chosen = Selection(metric="ft_loss", burn_in=body["provenance"]["burn_in"], **same)
+        return plan_of(body, self._kept(chosen, body["form"]), request)
 
     def picture(self, law_id: str, *, kind: Kind | None, limit: float | None) -> Picture:
         """Raises NotFound, InvalidSpec."""
         body = self._store.law(law_id)
         return picture_of(body, fit_of(body), kind=kind, limit=limit)
-
-    def _tuning_law(self, body: Mapping[str, Any]) -> Fit:
-        """The joint law of the fine-tuning loss over the points of this law.
-
-        Raises TooFewPoints, InvalidSpec.
-        """
-        chosen = Selection(
-            body["points"],
-            "ft_loss",
-            body["provenance"]["burn_in"],
-            body["group"],
-            body["recipe"],
-            body["sweep"],
-        )
-        return fit_of(self._kept(chosen, body["form"]))
 
     def _groups(
         self,

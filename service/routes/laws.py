@@ -8,16 +8,8 @@ from fastapi.responses import Response
 from service.pictures import Kind, render
 from service.routes.csv_body import DOCUMENTED, CsvOrJson
 from service.routes.wiring import After, Book, LawId, Limit
-from service.schemas.laws import (
-    FitRequest,
-    Form,
-    Law,
-    LawPage,
-    Laws,
-    Metric,
-    Prediction,
-    PredictRequest,
-)
+from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric
+from service.schemas.questions import Inverse, Plan, PlanRequest, Prediction, PredictRequest
 
 router = APIRouter(tags=["laws"])
 from_file = APIRouter(route_class=CsvOrJson)
@@ -87,6 +79,14 @@ router.include_router(from_file)
 
 
 @router.post("/laws/{law_id}/predict", operation_id="predict")
-def predict(law_id: LawId, request: PredictRequest, book: Book) -> Prediction:
-    """Forgetting at a rank (or trainable_params) and step, or at a fine-tuning loss."""
+def predict(law_id: LawId, request: PredictRequest, book: Book) -> Prediction | Inverse:
+    """Forgetting at a rank and step, or at a fine-tuning loss; or, given `max_forgetting`, how far
+    training may go."""
     return book.predict(law_id, request)
+
+
+@router.post("/laws/{law_id}/plan", operation_id="plan")
+def plan(law_id: LawId, request: PlanRequest, book: Book) -> Plan:
+    """Ranks and steps of least forgetting that reach a loss, or of least loss within a limit of
+    forgetting."""
+    return book.plan(law_id, request)

@@ -70,6 +70,34 @@ class Domain(View):
     ranks: list[int]
 
 
+class ExposureTried(View):
+    """One way to count training at different learning rates, and how well it predicts."""
+
+    exposure: str
+    gamma: float | None
+    gamma_ci95: tuple[float, float] | None
+    rmse: float
+    aicc: float
+    held_out_rmse: float | None
+    """Every rate predicted from the others; null below 3 rates."""
+    held_out_by_rate: list[float]
+
+
+class Across(View):
+    """In joint_lr an exposure stands where joint has the step: N * (rate / rate0)^gamma, or the
+    norm of the update."""
+
+    exposure: Literal["cumulated_rate", "rate_power", "delta_norm", "steps"]
+    gamma: float | None
+    gamma_ci95: tuple[float, float] | None
+    rates: list[float]
+    delta_norm: tuple[float, float] | None
+    """Span of the norms, where every point has one."""
+    chosen_by: Literal["held_out", "aicc", "asked"]
+    reason: str
+    candidates: list[ExposureTried]
+
+
 class LeftOut(View):
     """Points that the law has but was not fitted to."""
 
@@ -110,6 +138,8 @@ class Law(View):
     rate); null for points sent by hand."""
     recipe: dict[str, Any] | None
     coefficients: dict[str, Coefficient]
+    across: Across | None
+    """How the learning rate enters; of joint_lr alone."""
     r2: float
     rmse: float
     n_points: int
@@ -151,47 +181,3 @@ class LawPage(View):
     data: list[Law]
     has_more: bool
     pending: list[PendingLaw]
-
-
-class PredictRequest(Strict):
-    """Forward. joint: `rank` or `trainable_params`, with `step`; joint_lr: and `learning_rate`.
-    linear: `ft_loss`.
-
-    Backward: `max_forgetting` with `rank` or `trainable_params` asks for the largest step, with
-    `step` for the largest rank.
-    """
-
-    rank: int | None = Field(None, ge=1, le=1_000_000)
-    trainable_params: int | None = Field(None, ge=1)
-    step: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0, le=10)
-    ft_loss: float | None = Field(None, ge=0)
-    max_forgetting: float | None = Field(None, ge=0)
-
-
-class Prediction(View):
-    law: str
-    metric: Metric
-    value: float
-    ci95: tuple[float, float] | None
-    """Where the curve lies."""
-    pi95: tuple[float, float] | None
-    """Where a new run would fall."""
-    extrapolating: bool
-    distances: dict[str, float]
-    """Per axis, how far outside the domain in widths of it; 0 inside."""
-    warnings: list[str]
-
-
-class PlanRequest(Strict):
-    """A goal for the fine-tuning loss, a limit of forgetting, or both."""
-
-    max_ft_loss: float | None = Field(None, ge=0)
-    max_forgetting: float | None = Field(None, ge=0)
-    ranks: Annotated[
-        list[Annotated[int, Field(ge=1, le=1_000_000)]] | None, Field(min_length=1, max_length=64)
-    ] = None
-    """null: the ranks of the law's domain."""
-    max_step: int | None = Field(None, ge=1, le=1_000_000_000)
-    """null: the last step of the law's domain."""
-    limit: int = Field(10, ge=1, le=100)

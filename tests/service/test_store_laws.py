@@ -36,8 +36,8 @@ def finish(store: Store, group: str, recipe: dict[str, Any], points: list[dict[s
 
 
 def law(digest: str = "sha256:p", **fields: Any) -> dict[str, Any]:
-    body = {"form": "linear", "metric": "kl", "group": "sha256:g", "fit_digest": digest, "series": None}
-    return {**body, "coefficients": {"slope": {"value": 1.5}}, **fields}
+    body = {"form": "linear", "metric": "kl", "group": "sha256:g", "fit_digest": digest}
+    return {"series": None, **body, "coefficients": {"slope": {"value": 1.5}}, **fields}
 
 
 def test_points_come_back_by_recipe(store: Store) -> None:
