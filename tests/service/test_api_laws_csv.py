@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.service.law_points import csv_of, grid
+from tests.law_points import csv_of, grid
 
 CSV = {"Content-Type": "text/csv; charset=utf-8"}
 KL = {"metric": "kl"}
