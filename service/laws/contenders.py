@@ -1,0 +1,84 @@
+"""Who competes for a set of points: the forms, their rivals, and two witnesses against both."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.laws.fit import Loss, fit
+from service.laws.law import LawFit
+from service.laws.measured import Measured, Places
+from service.laws.predict import predict
+from service.laws.quantities import Floats, Form
+from service.laws.rivals import (
+    Fitter,
+    Predictor,
+    last_value,
+    log_linear,
+    mean,
+    quadratic,
+    saturating,
+)
+
+Role = Literal["form", "rival", "witness"]
+N_STARTS = 16
+"""Starts of the joint law's search: every fold is searched anew, and 16 find what 64 find."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way of predicting forgetting, fitted anew for every fold."""
+
+    name: str
+    role: Role
+    n_coefficients: int | None
+    """Null: it carries values over and has no likelihood."""
+    fit: Fitter
+    title: str
+    """What it is called in a sentence."""
+
+
+def law_of(known: Measured, form: Form, *, seed: int = 17, loss: Loss = "soft_l1") -> LawFit:
+    """The law of points whose burn-in was already left out: the only call of `fit` in judging."""
+    return fit(
+        known.points,
+        form,
+        metric=known.metric,
+        loss=loss,
+        burn_in_steps=0,
+        n_starts=N_STARTS,
+        seed=seed,
+    )
+
+
+def values_of(law: LawFit, places: Places) -> Floats:
+    """What a law expects at k places: (k,)."""
+    if law.form == "linear":
+        return np.array([predict(law, ft_loss=float(x)).value for x in places.ft_loss])
+    rows = zip(places.params, places.step, strict=True)
+    return np.array([predict(law, trainable_params=float(p), step=float(n)).value for p, n in rows])
+
+
+def contenders(*, seed: int = 17) -> tuple[Contender, ...]:
+    """Forms `linear` and `joint`, rivals, witnesses.
+
+    The line is told the measured L_ft of the place that it predicts, which only a finished run
+    knows: it is a form, and the joint law's fourth rival.
+    """
+    return (
+        Contender("joint", "form", 6, _form("joint", seed), "the joint law"),
+        Contender("linear", "form", 2, _form("linear", seed), "the line with measured L_ft"),
+        Contender("last_value", "rival", None, last_value, "the last value carried over"),
+        Contender("log_linear", "rival", 3, log_linear, "a plane in (ln P, ln N)"),
+        Contender("quadratic", "rival", 6, quadratic, "a quadratic in (ln P, ln N)"),
+        Contender("mean", "witness", 1, mean, "the mean of all points"),
+        Contender("saturating", "witness", 5, saturating, "a saturating exponential of N"),
+    )
+
+
+def _form(form: Form, seed: int) -> Fitter:
+    def fitted(known: Measured) -> Predictor:
+        law = law_of(known, form, seed=seed)
+        return lambda places: values_of(law, places)
+
+    return fitted

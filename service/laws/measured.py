@@ -1,0 +1,99 @@
+"""Points as columns for judging, after the burn-in. A checkpoint-rich run counts once, not more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from service.laws.quantities import Floats, Point, Target, TooFewPoints, sample
+
+BURN_IN_SHARE = 0.2
+"""Share of each run's last step that is left out where no burn-in is given."""
+
+Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where forgetting is asked for; k places. `ft_loss` is known only of a run that was made."""
+
+    run: npt.NDArray[np.str_]
+    params: Floats
+    step: Floats
+    ft_loss: Floats
+
+    @cached_property
+    def log_params(self) -> Floats:
+        return np.asarray(np.log(self.params))
+
+    @cached_property
+    def log_step(self) -> Floats:
+        return np.asarray(np.log(self.step))
+
+
+@dataclass(frozen=True)
+class Measured(Places):
+    """Places and the forgetting that was measured there, sorted by params, step and run."""
+
+    value: Floats
+    points: tuple[Point, ...]
+    metric: Target
+
+    @cached_property
+    def runs(self) -> list[str]:
+        return sorted(set(self.run.tolist()))
+
+    @cached_property
+    def run_index(self) -> Integers:
+        """Index of each point's run in `runs`."""
+        return np.asarray(np.unique(self.run, return_inverse=True)[1], dtype=np.intp)
+
+    @cached_property
+    def weight(self) -> Floats:
+        """Weights of mean one under which every run counts the same, however densely saved."""
+        return run_weights(self.run_index)
+
+    def part(self, mask: Mask) -> "Measured":
+        return columns([p for p, kept in zip(self.points, mask, strict=True) if kept], self.metric)
+
+
+def measured(points: Sequence[Point], metric: Target, burn_in: int | None) -> Measured:
+    """The checked points after the burn-in.
+
+    burn_in: points with `step < burn_in` are left out, 0 keeps all; null: those below 20 % of their run's
+    last step. Raises BadPoints for a value that cannot be true, TooFewPoints if none is left.
+    """
+    sample(points, metric)
+    kept = list(points)
+    if burn_in is None:
+        last: dict[str, int] = {}
+        for point in points:
+            last[point.run] = max(last.get(point.run, 0), point.step)
+        kept = [p for p in points if p.step >= BURN_IN_SHARE * last[p.run]]
+    else:
+        kept = [p for p in points if p.step >= burn_in]
+    if not kept:
+        message = f"no point left of {len(points)} after a burn-in of {burn_in} steps"
+        raise TooFewPoints(message, axis="points")
+    return columns(kept, metric)
+
+
+def columns(points: Sequence[Point], metric: Target) -> Measured:
+    ordered = sorted(points, key=lambda p: (p.trainable_params, p.step, p.run))
+    return Measured(
+        run=np.array([p.run for p in ordered], dtype=np.str_),
+        params=np.array([p.trainable_params for p in ordered], dtype=np.float64),
+        step=np.array([p.step for p in ordered], dtype=np.float64),
+        ft_loss=np.array([p.ft_loss for p in ordered], dtype=np.float64),
+        value=np.array([p.value(metric) for p in ordered], dtype=np.float64),
+        points=tuple(ordered),
+        metric=metric,
+    )
+
+
+def run_weights(run_index: Integers) -> Floats:
+    counts = np.bincount(run_index)[run_index]
+    return np.asarray(len(run_index) / (len(np.unique(run_index)) * counts), dtype=np.float64)
