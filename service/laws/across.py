@@ -16,7 +16,17 @@ from service.laws.law import LawFit
 from service.laws.predict import Prediction, predict
 from service.laws.quantities import MAX_COUNT, BadQuery, LawError, Point, Target, TooFewPoints
 from service.laws.rate_power import bounds_of
-from service.laws.rates import CHOICES, RIVAL, Candidate, Fitted, choose, compare, fitted
+from service.laws.rates import (
+    CHOICES,
+    EXACT_NATS,
+    RIVAL,
+    TIE,
+    Candidate,
+    Fitted,
+    choose,
+    compare,
+    fitted,
+)
 
 __all__ = ["AcrossFit", "expected", "fit_across", "predict_across"]
 
@@ -125,7 +135,8 @@ def _warnings(
         lines.append("rates_not_held_out: too few learning rates to leave one out")
     else:
         rival = next(c for c in candidates if c.exposure == RIVAL)
-        if rival.held_out_rmse is not None and rival.held_out_rmse <= chosen.held_out_rmse:
+        bar = max(TIE * chosen.held_out_rmse, EXACT_NATS)
+        if rival.held_out_rmse is not None and rival.held_out_rmse <= bar:
             lines.append(
                 f"rate_ignored: a law without the learning rate predicts unseen rates to "
                 f"{rival.held_out_rmse:.4f} nats, this one to {chosen.held_out_rmse:.4f}"

@@ -21,6 +21,8 @@ GAMMA = (-1.0, 3.0)
 """Bounds of the search. 0: the rate does not matter; 1: the cumulated rate does."""
 MIN_RUNS = 3
 MAX_ROUNDS = 4
+STILL = 2e-4
+"""A gamma that moves less has stayed: its standard error is far larger."""
 LOWER = (-np.inf, math.log(1e-4), -np.inf, math.log(1e-4), math.log(0.1), -np.inf)
 UPPER = (np.inf, math.log(5.0), np.inf, math.log(5.0), math.log(50.0), np.inf)
 """Bounds of the joint law's six, those of its own search."""
@@ -85,7 +87,7 @@ def fit_rate_power(
         law = refit(scale)
         size = law.robust_scale if law.robust_scale is not None else math.inf
         end = _descend(columns, law, scale, size)
-        if abs(float(end.numbers[-1]) - gamma) < 1e-5:
+        if abs(float(end.numbers[-1]) - gamma) < STILL:
             break
     low, high = bounds_of(points)
     return RatePower(

@@ -19,6 +19,8 @@ RIVAL: Exposure = "steps"
 """The law that ignores the rate: shown for comparison, never chosen."""
 TIE = 1.05
 """A candidate must beat an earlier one by this factor in root mean squared error."""
+EXACT_NATS = 1e-6
+"""Errors below this are rounding, and tell nothing."""
 MIN_RATES_HELD_OUT = 3
 
 Fit = Callable[[Sequence[Point]], LawFit]
@@ -149,8 +151,7 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
             "leave one out, so this is in-sample"
         )
     least = min(error for error in errors.values() if error is not None)
-    # Exact points leave rounding, which tells nothing.
-    bar = max(TIE * least, 1e-6)
+    bar = max(TIE * least, EXACT_NATS)
     best = next(one for one in offered if (one.held_out_rmse or 0.0) <= bar)
     shown = ", ".join(f"{name} {error:.4f}" for name, error in errors.items())
     return best, f"{best.exposure} predicts learning rates it has not seen to within: {shown} nats"
