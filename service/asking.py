@@ -10,6 +10,7 @@ from service.laws.across import AcrossFit, predict_across
 from service.laws.furthest import Inverse, prediction_json
 from service.laws.inverse import largest_rank, largest_step, lowest_loss
 from service.laws.law import LawFit
+from service.laws.plan import plan
 from service.laws.predict import Prediction, predict
 from service.schemas import questions as wire
 
@@ -51,8 +52,6 @@ def plan_of(
     body: Mapping[str, Any], tuning: Mapping[str, Any], request: wire.PlanRequest
 ) -> wire.Plan:
     """Raises InvalidSpec where the laws cannot be asked this."""
-    from service.laws.plan import plan
-
     with _refused():
         found = plan(fit_of(body), fit_of(tuning), **request.model_dump(exclude_none=True))
     return wire.Plan.model_validate(

@@ -7,6 +7,7 @@ from typing import Any
 from service.laws import quantities
 from service.laws.across import AcrossFit, fit_across
 from service.laws.fit import fit
+from service.laws.judge import judge
 from service.laws.law import LawFit
 from service.schemas.laws import Form, Law
 from service.selection import FIT_VERSION, POINT_FIELDS, Selection
@@ -25,10 +26,6 @@ def fitted(chosen: Selection, form: Form) -> LawFit | AcrossFit:
 def judged(chosen: Selection) -> dict[str, Any] | None:
     """How far a law of these points can be trusted; null where there is too little to judge."""
     if chosen.metric == "ft_loss":
-        return None
-    try:
-        from service.laws.judge import judge
-    except ModuleNotFoundError:
         return None
     try:
         found = judge(_points(chosen), metric=chosen.metric, burn_in=chosen.burn_in)

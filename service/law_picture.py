@@ -152,7 +152,7 @@ def left_out(body: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
         last[row["run"]] = max(last.get(row["run"], 0), row["step"])
     if asked is None:
         return lambda row: bool(row["step"] < 0.2 * last[row["run"]])
-    return lambda row: bool(row["step"] <= asked)
+    return lambda row: bool(row["step"] < asked)
 
 
 def _axis(body: Mapping[str, Any]) -> tuple[str, str, tuple[float, float]]:

@@ -52,7 +52,7 @@ class FitRequest(Strict):
     forms: list[Form] | None = Field(None, min_length=1, max_length=3)
     """null: linear and joint; of ft_loss joint alone."""
     burn_in: BurnIn | None = None
-    """Points with `step <= burn_in` are left out; null: those in the first 20 % of each run."""
+    """Points with `step < burn_in` are left out; null: those in the first 20 % of each run."""
 
 
 class Coefficient(View):

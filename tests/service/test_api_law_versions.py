@@ -60,11 +60,11 @@ def test_a_part_of_a_group_and_another_burn_in_are_series_of_their_own(
 
     part = fit(filter={"sweep": sweep})
     whole = fit(filter={"base_model": "tiny"})
-    late = fit(filter={"base_model": "tiny"}, burn_in=10)
+    late = fit(filter={"base_model": "tiny"}, burn_in=20)
     assert len({part["id"], whole["id"], late["id"]}) == 3
     for law in (part, whole, late):
         assert (law["version"], law["supersedes"]) == (1, None)
-    assert late["provenance"]["burn_in"] == 10
+    assert late["provenance"]["burn_in"] == 20
     assert late["provenance"]["left_out"] == {"burn_in": 3, "unmeasured": 0}
     assert late["n_points"] == whole["n_points"] - 3
     assert len(late["points"]) == len(whole["points"]) == 9
@@ -102,7 +102,7 @@ def test_points_by_hand_have_no_version_but_a_digest_of_their_content(
     shuffled = [point | {"ce_hard": None} for point in grid()[::-1]]
     assert fit(shuffled)["id"] == law["id"]
     assert law["provenance"]["versions"].keys() == {"numpy", "scipy"}
-    other = fit(grid(), burn_in=20)
+    other = fit(grid(), burn_in=30)
     assert other["id"] != law["id"]
     assert other["provenance"]["points_digest"] == law["provenance"]["points_digest"]
     moved = fit(merged({"p": grid()}, {})["p"][:-1])

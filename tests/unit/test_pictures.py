@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 LIMIT = 0.9
 
 
-def body(form: str, points: list[Json], burn_in: int | None = 40) -> Json:
+def body(form: str, points: list[Json], burn_in: int | None = 50) -> Json:
     chosen = Selection(points, "kl", burn_in)
     return body_of(fitted(chosen, form), chosen, judgement=None) | {"id": "law_1"}
 

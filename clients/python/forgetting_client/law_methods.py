@@ -56,7 +56,7 @@ class LawMethods:
     ) -> list[Law]:
         """Fit laws over `points`, the same as `csv` text, or the stored jobs that match `filter`.
 
-        forms: default linear and joint. burn_in: leave out steps up to it; default: the first
+        forms: default linear and joint. burn_in: leave out steps below it; default: the first
         20 % of each run.
         """
         how: dict[str, Any] = {"metric": metric, "burn_in": burn_in}

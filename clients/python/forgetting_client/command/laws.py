@@ -100,7 +100,7 @@ def fit(
     form: Annotated[Form | None, typer.Option(help="Default: linear and joint.")] = None,
     burn_in: Annotated[
         int | None,
-        typer.Option(min=0, help="Leave out steps up to this; default: 20 % of each run."),
+        typer.Option(min=0, help="Leave out steps below this; default: 20 % of each run."),
     ] = None,
     plot: Plot = None,
     limit: Limit = None,
