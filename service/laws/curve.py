@@ -35,9 +35,16 @@ class Plane:
 
     @classmethod
     def of(cls, points: Sample) -> "Plane":
-        log_p, log_n = np.log(points.params), np.log(points.step)
-        log_p0, log_n0 = float(log_p.mean()), float(log_n.mean())
-        return cls(p=log_p - log_p0, n=log_n - log_n0, log_p0=log_p0, log_n0=log_n0)
+        log_p0, log_n0 = float(np.log(points.params).mean()), float(np.log(points.step).mean())
+        return cls.at(points.params, points.step, centre=(log_p0, log_n0))
+
+    @classmethod
+    def at(
+        cls, trainable_params: npt.ArrayLike, step: npt.ArrayLike, *, centre: tuple[float, float]
+    ) -> "Plane":
+        """Any places, seen from the centre of a law's points."""
+        log_p, log_n = np.atleast_1d(np.log(trainable_params)), np.atleast_1d(np.log(step))
+        return cls(p=log_p - centre[0], n=log_n - centre[1], log_p0=centre[0], log_n0=centre[1])
 
 
 def evaluate(values: Floats, trainable_params: npt.ArrayLike, step: npt.ArrayLike) -> Floats:
@@ -75,24 +82,38 @@ def wire(shape: Floats, level: Floats, slope: Floats, plane: Plane) -> Floats:
     )
 
 
-def wire_jacobian(values: Floats, points: Sample) -> Floats:
-    """Derivative of one law by ln A, ln alpha, ln B, ln beta, ln rho and shift: (k, 6)."""
-    a, alpha, b, beta, rho, _, sign = values
-    log_p, log_n = np.log(points.params), np.log(points.step)
-    from_p, from_n = np.log(a) - alpha * log_p, np.log(b) - beta * log_n
-    log_sum = np.logaddexp(from_p, from_n)
-    share = np.exp(from_p - log_sum)
-    outer = sign * rho * np.exp(rho * log_sum)
-    return np.stack(
+def centred(values: Floats, plane: Plane) -> tuple[Floats, float, float]:
+    """Inverse of `wire` for one law: shape (1, 4), level and slope."""
+    a, alpha, b, beta, rho, shift, sign = (float(x) for x in values)
+    from_p = np.log(a) - alpha * plane.log_p0
+    from_n = np.log(b) - beta * plane.log_n0
+    slope = sign * float(np.exp(rho * np.logaddexp(from_p, from_n)))
+    shape = np.array([[from_p - from_n, np.log(alpha), np.log(beta), np.log(rho)]])
+    return shape, shift + slope, slope
+
+
+def gradient(shape: Floats, slope: float, plane: Plane) -> Floats:
+    """Derivative of one law by its shape, slope and level, at the places of `plane`: (k, 6)."""
+    grown = growth(shape, plane)
+    by_shape = slope * slopes_of_growth(shape, plane, grown)[0]
+    return np.vstack([by_shape, grown[0], np.ones_like(grown[0])]).T
+
+
+def chart(shape: Floats, slope: float, plane: Plane) -> Floats:
+    """Derivative of ln A, ln alpha, ln B, ln beta, ln rho, shift by shape, slope, level: (6, 6)."""
+    w_logit, log_alpha, log_beta, log_rho = shape[0]
+    w, rho = 1.0 / (1.0 + np.exp(-w_logit)), np.exp(log_rho)
+    size = max(abs(slope), 1e-300)
+    by_rho, by_slope = -np.log(size) / rho, np.copysign(1.0 / (rho * size), slope)
+    return np.array(
         [
-            outer * share,
-            -outer * alpha * log_p * share,
-            outer * (1.0 - share),
-            -outer * beta * log_n * (1.0 - share),
-            outer * log_sum,
-            np.ones_like(log_p),
-        ],
-        axis=1,
+            [1.0 - w, np.exp(log_alpha) * plane.log_p0, 0.0, by_rho, by_slope, 0.0],
+            [0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
+            [-w, 0.0, np.exp(log_beta) * plane.log_n0, by_rho, by_slope, 0.0],
+            [0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0, -1.0, 1.0],
+        ]
     )
 
 

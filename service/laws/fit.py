@@ -5,8 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from service.laws import intervals, joint, linear
-from service.laws.law import LawFit
+from service.laws import intervals, joint, linear, robust
+from service.laws.clusters import Clusters
+from service.laws.law import LawFit, Residuals
 from service.laws.minimum import Minimum
 from service.laws.quantities import (
     FORMS,
@@ -18,6 +19,7 @@ from service.laws.quantities import (
     TooFewPoints,
     sample,
 )
+from service.laws.scatter import scatter
 
 Loss = Literal["soft_l1", "squares"]
 
@@ -32,38 +34,43 @@ def fit(
     *,
     metric: Target = "ce_soft",
     loss: Loss = "soft_l1",
-    burn_in_steps: int = 0,
+    burn_in: int | None = None,
     n_starts: int = 64,
     seed: int = 17,
 ) -> LawFit:
-    """The law of one recipe's points, every point weighing the same.
+    """The law of one recipe's points; runs of equal length weigh the same, point by point.
 
-    `burn_in_steps` leaves out the points of the warm-up, `step <= burn_in_steps` (the paper left
-    out 50 of 260 steps); by default every point counts. `n_starts` and `seed` place the starts
-    of the joint law's search.
+    burn_in: points with `step < burn_in` are left out, 0 keeps all; by default those below a
+    fifth of their own run's last step (the paper left out the first 50 of 260 steps).
+    `n_starts` and `seed` place the starts of the joint law's search.
 
     Raises BadPoints for a value that cannot be true, TooFewPoints for too little to fit.
     """
     if form not in FORMS or loss not in ("soft_l1", "squares"):
         raise LawError(f"no law of form {form!r} with loss {loss!r}")
-    columns = sample(points, metric, burn_in_steps=burn_in_steps)
+    columns = sample(points, metric, burn_in=burn_in)
     _enough(columns, form, metric)
-    left_out = intervals.left_out(columns)
     robust_loss = loss == "soft_l1"
     if form == "linear":
-        found = linear.minimise(columns, left_out, robust_loss=robust_loss)
+        found = linear.minimise(columns, robust_loss=robust_loss)
     else:
-        found = joint.minimise(
-            columns, left_out, robust_loss=robust_loss, n_starts=n_starts, seed=seed
-        )
-    about_mean = columns.value - columns.value.mean()
-    squares = float(found.residuals @ found.residuals)
-    coefficients = intervals.coefficients(form, found, spread=columns.spread)
+        found = joint.minimise(columns, robust_loss=robust_loss, n_starts=n_starts, seed=seed)
+    noise = scatter(columns, found.jacobian, found.residuals)
+    clusters = Clusters.of(
+        columns,
+        found.jacobian,
+        robust.pseudo_residuals(
+            found.residuals, columns.weight, found.robust_scale or float("inf")
+        ),
+    )
+    coefficients = intervals.coefficients(form, found, clusters, columns, noise_sd=noise.sd)
+    about_mean = columns.value - np.average(columns.value, weights=columns.weight)
+    squares = float(columns.weight @ found.residuals**2)
     return LawFit(
         form=form,
         metric=metric,
         coefficients=coefficients,
-        r2=1.0 - squares / float(about_mean @ about_mean),
+        r2=1.0 - squares / float(columns.weight @ about_mean**2),
         rmse=float(np.sqrt(squares / columns.n_points)),
         n_points=columns.n_points,
         n_runs=len(columns.runs),
@@ -71,14 +78,22 @@ def fit(
         domain=columns.domain,
         condition_number=found.condition_number,
         warnings=_warnings(
-            columns, form, found, [n for n, c in coefficients.items() if not c.identifiable]
+            columns, form, metric, found, [n for n, c in coefficients.items() if not c.identifiable]
         ),
         loss=loss,
         robust_scale=found.robust_scale,
         cost=found.cost,
-        noise_sd=intervals.noise_sd(found.residuals, found.jacobian.shape[1]),
-        replicates=tuple(tuple(float(x) for x in row) for row in found.replicates),
-        burn_in_steps=burn_in_steps,
+        noise=noise,
+        centre=found.centre,
+        clusters=clusters if len(columns.runs) >= intervals.MIN_RUNS[form] else None,
+        residuals=Residuals(
+            run=tuple(columns.runs[index] for index in columns.run),
+            trainable_params=tuple(int(x) for x in columns.params),
+            step=tuple(int(x) for x in columns.step),
+            value=tuple(float(x) for x in found.residuals),
+        ),
+        burn_in=burn_in,
+        n_left_out=columns.n_left_out,
     )
 
 
@@ -112,12 +127,14 @@ def _varied(values: np.typing.NDArray[np.float64], *, axis: str, form: Form) -> 
         )
 
 
-def _warnings(points: Sample, form: Form, found: Minimum, vague: list[str]) -> tuple[str, ...]:
+def _warnings(
+    points: Sample, form: Form, metric: Target, found: Minimum, vague: list[str]
+) -> tuple[str, ...]:
     """What a reader of the law must know; each line begins with a stable word."""
     lines = []
-    n_runs = len(points.runs)
-    if n_runs < intervals.MIN_RUNS:
-        lines.append(f"few_runs: {n_runs} of {intervals.MIN_RUNS} runs; no intervals")
+    n_runs, need = len(points.runs), intervals.MIN_RUNS[form]
+    if n_runs < need:
+        lines.append(f"few_runs: {n_runs} of {need} runs; no intervals")
     n_coefficients = found.jacobian.shape[1]
     if points.n_points < 2 * n_coefficients:
         lines.append(
@@ -131,8 +148,11 @@ def _warnings(points: Sample, form: Form, found: Minimum, vague: list[str]) -> t
                 f"collinear: trainable_params and step move together (|r| = {together:.3f}); "
                 "their effects cannot be told apart"
             )
-        if found.values[-1] > 0:
+        # Forgetting should grow with size and length, and the fine-tuning loss should fall.
+        if found.values[-1] > 0 and metric != "ft_loss":
             lines.append("falling: forgetting falls as trainable_params and step grow")
+        if found.values[-1] < 0 and metric == "ft_loss":
+            lines.append("rising: the fine-tuning loss rises as trainable_params and step grow")
     elif found.values[0] <= 0:
         lines.append("rising: forgetting rises with ft_loss")
     if found.at_bound:

@@ -4,6 +4,7 @@ For a given shape, level and slope are a straight-line fit, so only four numbers
 Array axes as in `curve`: s starts, k points, 4 shape numbers.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,16 @@ from service.laws import curve, robust
 from service.laws.curve import LARGEST_POWER, LOWER, UPPER, Plane
 from service.laws.minimum import Minimum, condition_number
 from service.laws.quantities import Floats, Sample
+from service.laws.robust import Scale
 
 START_LOWER = np.array([-2.5, np.log(5e-3), np.log(5e-3), np.log(0.2)])
 START_UPPER = np.array([2.5, np.log(2.0), np.log(2.0), np.log(10.0)])
 N_COEFFICIENTS = 6
+PRUNED_AFTER = 12
+"""Steps from every start, before the best N_CARRIED go on."""
+N_CARRIED = 12
 N_WARM = 4
-"""Best ends of the search that are carried on."""
+"""Best ends of the search that then see every point."""
 MAX_STEPS = 100
 MAX_CELLS = 200_000
 """Starts times points that are held at once."""
@@ -28,45 +33,44 @@ MAX_SEARCHED = 512
 Indices = npt.NDArray[np.intp]
 
 
-def minimise(
-    points: Sample, left_out: Floats, *, robust_loss: bool, n_starts: int, seed: int
-) -> Minimum:
-    """The joint law of these points, and its replicates, one per row of `left_out` (g, k)."""
-    plane, value = Plane.of(points), points.value
-    everything = np.ones((1, len(value)))
+def minimise(points: Sample, *, robust_loss: bool, n_starts: int, seed: int) -> Minimum:
+    """The joint law of these points."""
+    plane, value, weight = Plane.of(points), points.value, points.weight[None, :]
     few = _spread_out(len(value))
     searched = Plane(plane.p[few], plane.n[few], plane.log_p0, plane.log_n0)
-    ends = starts(n_starts, seed=seed)
-    scale = np.inf
     # Plain squares first; their residuals give the scale of the robust search.
-    for _ in range(2 if robust_loss else 1):
-        found = descend(ends, searched, value[few], scale=scale, kept=np.ones((1, len(few))))
-        warm = found.shape[np.argsort(found.cost, kind="stable")[:N_WARM]]
-        best = descend(warm, plane, value, scale=scale, kept=everything).best()
-        if robust_loss:
-            scale = robust.scale_of(
-                best.residuals(plane, value), spread=points.spread, n_coefficients=N_COEFFICIENTS
-            )
-    best = descend(np.vstack([best.shape, warm]), plane, value, scale=scale, kept=everything).best()
-    values = curve.wire(best.shape, best.level, best.slope, plane)
-    # Many points leave no second valley worth a visit per replicate.
-    warm = np.vstack([best.shape, warm[: N_WARM - 1 if len(few) == len(value) else 0]])
-    again = descend(
-        np.tile(warm, (len(left_out), 1)),
-        plane,
-        value,
-        scale=scale,
-        kept=np.repeat(left_out, len(warm), axis=0),
-        tolerance=1e-6,
-    ).best(of=len(warm))
+    ends, scale = starts(n_starts, seed=seed), np.inf
+    found = descend(
+        ends, searched, value[few], scale=scale, kept=weight[:, few], max_steps=PRUNED_AFTER
+    )
+    ends = found.cheapest(N_CARRIED).shape
+    found = descend(ends, searched, value[few], scale=scale, kept=weight[:, few])
+    if robust_loss:
+        best = descend(found.cheapest(N_WARM).shape, plane, value, scale=scale, kept=weight).best()
+        scale = robust.scale_of(
+            best.residuals(plane, value)[0],
+            points.weight,
+            spread=points.spread,
+            n_coefficients=N_COEFFICIENTS,
+        )
+        ends = np.vstack([best.shape, found.shape])
+        found = descend(ends, searched, value[few], scale=scale, kept=weight[:, few])
+    best = descend(found.cheapest(N_WARM).shape, plane, value, scale=scale, kept=weight).best()
+    return at_minimum(best, plane, value, scale=scale)
+
+
+def at_minimum(best: "Curves", plane: Plane, value: Floats, *, scale: float) -> Minimum:
+    """One law (s = 1) at the end of its search, with what errors are made from."""
+    jacobian = curve.gradient(best.shape, float(best.slope[0]), plane)
     return Minimum(
-        values=values[0],
-        replicates=curve.wire(again.shape, again.level, again.slope, plane),
+        values=curve.wire(best.shape, best.level, best.slope, plane)[0],
         residuals=best.residuals(plane, value)[0],
-        jacobian=curve.wire_jacobian(values[0], points),
-        condition_number=_condition_number(best, plane),
+        jacobian=jacobian,
+        chart=curve.chart(best.shape, float(best.slope[0]), plane),
+        centre=(plane.log_p0, plane.log_n0),
+        condition_number=condition_number(jacobian),
         cost=float(best.cost[0]),
-        robust_scale=scale if robust_loss else None,
+        robust_scale=scale if math.isfinite(scale) else None,
         at_bound=_at_bound(best.shape[0]),
     )
 
@@ -80,10 +84,16 @@ class Curves:
     slope: Floats  # (s,)
     cost: Floats  # (s,)
 
+    def cheapest(self, count: int) -> "Curves":
+        """The `count` laws of least cost, in that order."""
+        return self._at(np.argsort(self.cost, kind="stable")[:count])
+
     def best(self, *, of: int | None = None) -> "Curves":
         """The cheapest law of every `of` consecutive ones; of all, if not given."""
         cost = self.cost.reshape(-1, of or max(1, len(self.cost)))
-        index = np.arange(len(cost)) * cost.shape[1] + cost.argmin(axis=1)
+        return self._at(np.arange(len(cost)) * cost.shape[1] + cost.argmin(axis=1))
+
+    def _at(self, index: Indices) -> "Curves":
         return Curves(self.shape[index], self.level[index], self.slope[index], self.cost[index])
 
     def residuals(self, plane: Plane, value: Floats) -> Floats:
@@ -108,21 +118,23 @@ def descend(
     plane: Plane,
     value: Floats,
     *,
-    scale: float,
+    scale: Scale,
     kept: Floats,
     tolerance: float = 1e-9,
+    max_steps: int = MAX_STEPS,
 ) -> Curves:
     """Minimise the soft-L1 cost from every start: Levenberg-Marquardt on the projected problem.
 
-    value: (k,) forgetting. kept: (s, k) or (1, k), weight of each point, zero leaves it out.
+    value: (k,) or (s, k), forgetting. kept: (1, k) or (s, k), weight of each point.
     tolerance: relative gain below which three steps in a row end the search.
     """
-    n_rows = max(1, MAX_CELLS // len(value))
-    rows = range(0, max(1, len(shape)), n_rows)
-    every = np.broadcast_to(kept, (len(shape), len(value)))
+    n_rows = max(1, MAX_CELLS // len(plane.p))
+    kept = np.broadcast_to(kept, (len(shape), len(plane.p)))
+    values = np.broadcast_to(value, (len(shape), len(plane.p)))
+    scales = np.broadcast_to(scale, (len(shape), 1))
     parts = [
-        _descend(shape[i : i + n_rows], plane, value, scale, every[i : i + n_rows], tolerance)
-        for i in rows
+        _descend(shape[rows], plane, values[rows], scales[rows], kept[rows], tolerance, max_steps)
+        for rows in (slice(i, i + n_rows) for i in range(0, max(1, len(shape)), n_rows))
     ]
     return Curves(
         shape=np.concatenate([part.shape for part in parts]),
@@ -145,11 +157,11 @@ class _State:
 
     @classmethod
     def at(
-        cls, shape: Floats, plane: Plane, value: Floats, scale: float, kept: Floats, weight: Floats
+        cls, shape: Floats, plane: Plane, value: Floats, scale: Scale, kept: Floats, weight: Floats
     ) -> "_State":
         """Level and slope that fit best for each shape; `weight` starts the reweighting."""
         grown = curve.growth(shape, plane)
-        rounds = 1 if np.isinf(scale) else 4
+        rounds = 1 if np.all(np.isinf(scale)) else 4
         line = robust.line(
             grown[0], value, scale=scale, kept=kept, weight=weight, max_rounds=rounds
         )
@@ -167,32 +179,38 @@ class _State:
 
 
 def _descend(
-    shape: Floats, plane: Plane, value: Floats, scale: float, kept: Floats, tolerance: float
+    shape: Floats,
+    plane: Plane,
+    value: Floats,
+    scale: Floats,
+    kept: Floats,
+    tolerance: float,
+    max_steps: int,
 ) -> Curves:
     state = _State.at(shape.copy(), plane, value, scale, kept, kept)
     damping = np.full(len(shape), 1e-2)
     still = np.zeros(len(shape), dtype=np.int64)
     live = np.arange(len(shape))
-    floor = 1e-26 * float(np.ptp(value)) ** 2
-    for _ in range(MAX_STEPS):
+    floor = 1e-26 * np.ptp(value, axis=1) ** 2
+    for _ in range(max_steps):
         if not len(live):
             break
-        step = _step(state, live, plane, scale, kept[live], damping[live])
+        step = _step(state, live, plane, scale[live], kept[live], damping[live])
         trial_shape = np.clip(state.shape[live] + step, LOWER, UPPER)
-        weight = kept[live] * robust.weights(state.residual[live], scale)
-        trial = _State.at(trial_shape, plane, value, scale, kept[live], weight)
+        weight = kept[live] * robust.weights(state.residual[live], scale[live])
+        trial = _State.at(trial_shape, plane, value[live], scale[live], kept[live], weight)
         before = state.cost[live]
         better = trial.cost < before
         # A start beyond LARGEST_POWER costs infinity until a step brings it home.
         finite = np.where(np.isfinite(before), before, 2.0 * trial.cost)
         gain = np.zeros(len(live))
-        gain[better] = 1.0 - trial.cost[better] / np.maximum(finite[better], floor)
+        gain[better] = 1.0 - trial.cost[better] / np.maximum(finite[better], floor[live][better])
         state.put(live[better], trial, better)
         damping[live] = np.clip(damping[live] * np.where(better, 0.2, 5.0), 1e-12, 1e12)
         # A refused step says nothing until damping has made it tiny.
         idle = np.where(better, gain < tolerance, damping[live] > 1e9)
         still[live] = np.where(idle, still[live] + 1, np.where(better, 0, still[live]))
-        live = live[(still[live] < 3) & (state.cost[live] > floor)]
+        live = live[(still[live] < 3) & (state.cost[live] > floor[live])]
     return Curves(state.shape, state.level, state.slope, state.cost)
 
 
@@ -200,7 +218,7 @@ def _step(
     state: _State,
     live: Indices,
     plane: Plane,
-    scale: float,
+    scale: Scale,
     kept: Floats,
     damping: Floats,
 ) -> Floats:
@@ -229,13 +247,6 @@ def _step(
     normal = normal + ridge[:, :, None] * np.eye(4)
     step = np.linalg.solve(normal, (downhill * free)[:, :, None])[:, :, 0]
     return np.asarray(np.clip(step, -2.0, 2.0))
-
-
-def _condition_number(best: Curves, plane: Plane) -> float | None:
-    """Of the Jacobian by shape, slope and level about the centre, columns of length one."""
-    grown = curve.growth(best.shape, plane)
-    by_shape = best.slope[0] * curve.slopes_of_growth(best.shape, plane, grown)[0]
-    return condition_number(np.vstack([by_shape, grown[0], np.ones_like(plane.p)]).T)
 
 
 def _at_bound(shape: Floats) -> tuple[str, ...]:

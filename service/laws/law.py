@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from service.laws.clusters import Clusters
 from service.laws.quantities import FORMS, TARGETS, Domain, Form, LawError, Target
+from service.laws.scatter import Scatter
 
 COEFFICIENTS: dict[Form, tuple[str, ...]] = {
     "linear": ("c_f_ft", "s_f_ft"),
     "joint": ("A", "alpha", "B", "beta", "rho", "shift", "sign"),
 }
-"""Names in the order of `LawFit.values` and of its replicates. `sign` is +1 or -1."""
+"""Names in the order of `LawFit.values`. `sign` is +1 or -1."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,33 @@ class Coefficient:
             value=float(body["value"]),
             ci95=None if interval is None else (float(interval[0]), float(interval[1])),
             identifiable=bool(body["identifiable"]),
+        )
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Measured minus fitted, nats per token, one entry per point that was used."""
+
+    run: tuple[str, ...]
+    trainable_params: tuple[int, ...]
+    step: tuple[int, ...]
+    value: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": list(self.run),
+            "trainable_params": list(self.trainable_params),
+            "step": list(self.step),
+            "value": list(self.value),
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "Residuals":
+        return cls(
+            run=tuple(str(x) for x in body["run"]),
+            trainable_params=tuple(int(x) for x in body["trainable_params"]),
+            step=tuple(int(x) for x in body["step"]),
+            value=tuple(float(x) for x in body["value"]),
         )
 
 
@@ -65,11 +94,22 @@ class LawFit:
     """Residual at which soft-L1 turns from quadratic to linear, in nats; null for squares."""
     cost: float
     """What was minimised: the cost of scipy's `least_squares` with `f_scale=robust_scale`."""
-    noise_sd: float
-    """Standard deviation of one point about the curve, with degrees of freedom counted."""
-    replicates: tuple[tuple[float, ...], ...]
-    """Coefficients with one group of runs left out, one tuple per group; empty below 3 runs."""
-    burn_in_steps: int
+    noise: Scatter
+    """How far a fresh run falls from the curve."""
+    centre: tuple[float, ...]
+    """About which the law is linearised. joint: mean ln P and ln N; linear: mean ft_loss."""
+    clusters: Clusters | None
+    """What intervals are made from; null below `intervals.MIN_RUNS` runs."""
+    residuals: Residuals
+    burn_in: int | None
+    """Points with `step < burn_in` were left out; null: those below a fifth of their run's."""
+    n_left_out: int
+    """Points of the burn-in."""
+
+    @property
+    def noise_sd(self) -> float:
+        """Standard deviation of one point of a fresh run about the curve, nats per token."""
+        return self.noise.sd
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -93,9 +133,12 @@ class LawFit:
             "loss": self.loss,
             "robust_scale": self.robust_scale,
             "cost": self.cost,
-            "noise_sd": self.noise_sd,
-            "replicates": [list(row) for row in self.replicates],
-            "burn_in_steps": self.burn_in_steps,
+            "noise": self.noise.to_json(),
+            "centre": list(self.centre),
+            "clusters": None if self.clusters is None else self.clusters.to_json(),
+            "residuals": self.residuals.to_json(),
+            "burn_in": self.burn_in,
+            "n_left_out": self.n_left_out,
         }
 
     @classmethod
@@ -127,9 +170,12 @@ class LawFit:
             loss=str(body["loss"]),
             robust_scale=_optional(body["robust_scale"]),
             cost=float(body["cost"]),
-            noise_sd=float(body["noise_sd"]),
-            replicates=tuple(tuple(float(x) for x in row) for row in body["replicates"]),
-            burn_in_steps=int(body["burn_in_steps"]),
+            noise=Scatter.from_json(body["noise"]),
+            centre=tuple(float(x) for x in body["centre"]),
+            clusters=None if body["clusters"] is None else Clusters.from_json(body["clusters"]),
+            residuals=Residuals.from_json(body["residuals"]),
+            burn_in=None if body["burn_in"] is None else int(body["burn_in"]),
+            n_left_out=int(body["n_left_out"]),
         )
 
 

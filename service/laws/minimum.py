@@ -12,9 +12,10 @@ class Minimum:
     """Best coefficients of one form, in the order of `law.COEFFICIENTS`."""
 
     values: Floats  # (m,)
-    replicates: Floats  # (g, m), with one group of runs left out; g may be 0
     residuals: Floats  # (k,), measured minus fitted
-    jacobian: Floats  # (k, c), by the interval coordinates of `intervals`
+    jacobian: Floats  # (k, c), derivative of the law by its centred coefficients
+    chart: Floats  # (c, c), derivative of the interval coordinates by the centred coefficients
+    centre: tuple[float, ...]
     condition_number: float | None
     cost: float
     robust_scale: float | None

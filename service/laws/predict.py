@@ -50,7 +50,9 @@ def predict(
                 f"the linear law needs ft_loss between 0 and {MAX_NATS:g} nats", field="ft_loss"
             )
         distances = {"ft_loss": _outside(ft_loss, law.domain.ft_loss)}
-        curves = _line(_curves(law), ft_loss)
+        slope, level = law.values
+        value = level - slope * ft_loss
+        gradient = np.array([[ft_loss - law.centre[0], 1.0]])
     else:
         _refuse(law, ft_loss=ft_loss)
         params = _params(law, trainable_params, rank)
@@ -60,34 +62,38 @@ def predict(
             "trainable_params": _outside(params, law.domain.trainable_params, log=True),
             "step": _outside(step, law.domain.step, log=True),
         }
-        curves = curve.evaluate(_curves(law), params, step)
-    value = float(curves[0])
+        value = float(curve.evaluate(np.array(law.values), params, step))
+        gradient = _gradient(law, params, step)
+    ci95, pi95 = _intervals(law, value, gradient)
     return Prediction(
         metric=law.metric,
         value=value,
-        ci95=_interval(value, curves[1:], noise=0.0),
-        pi95=_interval(value, curves[1:], noise=law.noise_sd),
+        ci95=ci95,
+        pi95=pi95,
         extrapolating=any(distance > 0 for distance in distances.values()),
         distances=distances,
-        warnings=_warnings(law, value, distances),
+        warnings=_warnings(law, value, distances, told=ci95 is not None),
     )
 
 
-def _curves(law: LawFit) -> Floats:
-    """The law's coefficients, then each replicate's: (1 + g, m)."""
-    return np.array([law.values, *law.replicates])
+def _gradient(law: LawFit, trainable_params: float, step: float) -> Floats:
+    """Derivative of the joint law at one place by its centred coefficients: (1, 6)."""
+    plane = curve.Plane.at(trainable_params, step, centre=(law.centre[0], law.centre[1]))
+    shape, _, slope = curve.centred(np.array(law.values), plane)
+    return curve.gradient(shape, slope, plane)
 
 
-def _line(values: Floats, ft_loss: float) -> Floats:
-    return np.asarray(values[:, 1] - values[:, 0] * ft_loss)
-
-
-def _interval(value: float, replicates: Floats, *, noise: float) -> tuple[float, float] | None:
-    if not len(replicates):
-        return None
-    sd = math.hypot(float(intervals.jackknife_sd(replicates[:, None])[0]), noise)
-    half = intervals.t_95(len(replicates)) * sd
-    return value - half, value + half
+def _intervals(
+    law: LawFit, value: float, gradient: Floats
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Of the curve and of a new run; null where the runs do not tell them."""
+    if law.clusters is None:
+        return None, None
+    band = intervals.band(law.clusters, law.noise, gradient)
+    curve_half, run_half = float(band.curve[0]), float(band.new_run[0])
+    if not math.isfinite(curve_half + run_half):
+        return None, None
+    return (value - curve_half, value + curve_half), (value - run_half, value + run_half)
 
 
 def _refuse(law: LawFit, **unfit: float | None) -> None:
@@ -131,7 +137,9 @@ def _outside(value: float, span: tuple[float, float], *, log: bool = False) -> f
     return max(low - value, value - high) / (high - low)
 
 
-def _warnings(law: LawFit, value: float, distances: dict[str, float]) -> tuple[str, ...]:
+def _warnings(
+    law: LawFit, value: float, distances: dict[str, float], *, told: bool
+) -> tuple[str, ...]:
     lines = []
     for axis, distance in distances.items():
         if distance > 0:
@@ -140,8 +148,11 @@ def _warnings(law: LawFit, value: float, distances: dict[str, float]) -> tuple[s
             lines.append(
                 f"extrapolating: {axis} is {distance:.2g} widths outside {low:g} to {high:g}{far}"
             )
-    if not law.replicates:
-        lines.append(f"few_runs: {law.n_runs} of {intervals.MIN_RUNS} runs; no intervals")
+    if law.clusters is None:
+        need = intervals.MIN_RUNS[law.form]
+        lines.append(f"few_runs: {law.n_runs} of {need} runs; no intervals")
+    elif not told:
+        lines.append("few_runs: one run alone decides what is expected here; no intervals")
     # Neither KL nor a loss is negative, or far above a uniform guess; a law does not know that.
     if not 0 <= value <= MAX_NATS:
         lines.append(f"impossible: forgetting lies between 0 and {MAX_NATS:g} nats")

@@ -22,6 +22,10 @@ MAX_NATS = 1e4
 """A loss above this is a mistake: the uniform guess over any vocabulary is below 20 nats."""
 MAX_COUNT = 1e15
 """Largest number of parameters or steps, so that powers of it stay finite."""
+BURN_IN_SHARE = 0.2
+"""Of a run's last step: earlier points are left out unless the caller says otherwise."""
+ALIKE = 0.2
+"""Correlation of two points of one run that their weights assume."""
 ROUNDING_NATS = 1e-3
 """A KL this far below zero is rounding; a loss below zero is a mistake."""
 
@@ -131,6 +135,10 @@ class Sample:
     ft_loss: Floats
     value: Floats
     """The chosen target."""
+    weight: Floats
+    """How much a point counts; the mean is 1."""
+    n_left_out: int
+    """Points of the burn-in."""
     domain: Domain
     params_per_rank: float | None
 
@@ -144,13 +152,18 @@ class Sample:
         return float(np.ptp(self.value))
 
 
-def sample(points: Sequence[Point], metric: Target, *, burn_in_steps: int = 0) -> Sample:
-    """Check the points and lay them out; those with `step <= burn_in_steps` are left out.
+def sample(points: Sequence[Point], metric: Target, *, burn_in: int | None = 0) -> Sample:
+    """Check the points and lay them out without the burn-in.
+
+    burn_in: points with `step < burn_in` are left out; null leaves out those below a fifth of
+    their own run's last step.
 
     Raises BadPoints for a value that cannot be true, TooFewPoints when none is left.
     """
     if metric not in TARGETS:
         raise LawError(f"metric {metric!r} is none of {', '.join(TARGETS)}")
+    if burn_in is not None and burn_in < 0:
+        raise LawError(f"burn_in is {burn_in}, must be at least 0 steps")
     seen: dict[tuple[str, int, int], int] = {}
     for index, point in enumerate(points):
         _check(point, metric, index=index)
@@ -163,25 +176,49 @@ def sample(points: Sequence[Point], metric: Target, *, burn_in_steps: int = 0) -
                 index=index,
                 field="step",
             )
-    kept = [point for point in points if point.step > burn_in_steps]
+    kept = after_burn_in(points, burn_in)
     if not kept:
         raise TooFewPoints(
-            f"no point left of {len(points)} after a burn-in of {burn_in_steps} steps",
+            f"no point left of {len(points)} after a burn-in of {burn_in or 0} steps",
             axis="points",
         )
     kept.sort(key=lambda point: (point.trainable_params, point.step, point.run))
     runs = tuple(sorted({point.run for point in kept}))
     place = {run: index for index, run in enumerate(runs)}
+    run = np.array([place[point.run] for point in kept], dtype=np.intp)
     return Sample(
         runs=runs,
-        run=np.array([place[point.run] for point in kept], dtype=np.intp),
+        run=run,
         params=np.array([float(point.trainable_params) for point in kept]),
         step=np.array([float(point.step) for point in kept]),
         ft_loss=np.array([point.ft_loss for point in kept], dtype=np.float64),
         value=np.array([point.value(metric) for point in kept], dtype=np.float64),
+        weight=_weights(run),
+        n_left_out=len(points) - len(kept),
         domain=_domain(kept),
         params_per_rank=_params_per_rank(kept),
     )
+
+
+def after_burn_in(points: Sequence[Point], burn_in: int | None) -> list[Point]:
+    """The points with `step >= burn_in`; null: with a fifth of their run's last step, or more."""
+    if burn_in is not None:
+        return [point for point in points if point.step >= burn_in]
+    last: dict[str, int] = {}
+    for point in points:
+        last[point.run] = max(last.get(point.run, 0), point.step)
+    return [point for point in points if point.step >= BURN_IN_SHARE * last[point.run]]
+
+
+def _weights(run: npt.NDArray[np.intp]) -> Floats:
+    """Weight per point, 1 where all runs have as many points: (k,).
+
+    n points that are alike weigh n / (1 + (n - 1) ALIKE) together, the variance of their mean
+    turned over: a run saved at every step has at most 1 / ALIKE times the say of a single point.
+    """
+    n_points = np.bincount(run)[run]
+    weight = 1.0 / (1.0 + (n_points - 1.0) * ALIKE)
+    return np.asarray(weight / weight.mean())
 
 
 def _check(point: Point, metric: Target, *, index: int) -> None:

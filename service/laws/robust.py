@@ -17,26 +17,48 @@ MAD_TO_SD = 1.4826
 """Standard deviation of a Gaussian over its median absolute deviation."""
 
 
-def scale_of(residuals: Floats, *, spread: float, n_coefficients: int) -> float:
-    """Scale for the next fit from the residuals of the last one, by their median size."""
+def scale_of(residuals: Floats, weight: Floats, *, spread: float, n_coefficients: int) -> float:
+    """Scale for the next fit from the residuals of the last one, by their weighted median size."""
     freedom = max(1, len(residuals) - n_coefficients)
     inflation = float(np.sqrt(len(residuals) / freedom))
-    sd = MAD_TO_SD * float(np.median(np.abs(residuals))) * inflation
+    sd = MAD_TO_SD * _median(np.abs(residuals), weight) * inflation
     return max(SCALE_IN_SD * sd, FLOOR * spread)
 
 
-def weights(residuals: Floats, scale: float) -> Floats:
+def _median(sizes: Floats, weight: Floats) -> float:
+    """Weighted median; the plain one where all weigh the same."""
+    order = np.argsort(sizes, kind="stable")
+    share = np.cumsum(weight[order]) / weight.sum()
+    # The half may fall between two sizes, and rounding must not choose the side.
+    low = int(np.searchsorted(share, 0.5 - 1e-9))
+    high = int(np.searchsorted(share, 0.5 + 1e-9))
+    return 0.5 * float(sizes[order[low]] + sizes[order[min(high, len(sizes) - 1)]])
+
+
+Scale = float | Floats
+"""Of a batch of laws, or of each of them, (s, 1); infinite for plain squares."""
+
+
+def weights(residuals: Floats, scale: Scale) -> Floats:
     """Weight of each point in the least-squares problem with the same gradient."""
-    if np.isinf(scale):
-        return np.ones_like(residuals)
     return np.asarray(1.0 / np.sqrt(1.0 + (residuals / scale) ** 2))
 
 
-def costs(residuals: Floats, scale: float) -> Floats:
+def pseudo_residuals(residuals: Floats, weight: Floats, scale: float) -> Floats:
+    """Residuals for which least squares makes the same step as the soft-L1 loss does.
+
+    The loss's slope over the mean of its curvature, so that errors of the law come out as
+    Huber's (1981): the weights alone would make them a fifth too small.
+    """
+    if np.isinf(scale):
+        return residuals
+    each = weights(residuals, scale)
+    return np.asarray(residuals * each / np.average(each**3, weights=weight))
+
+
+def costs(residuals: Floats, scale: Scale) -> Floats:
     """Cost per point; half the squared residual where `scale` is infinite."""
     squares = residuals**2
-    if np.isinf(scale):
-        return np.asarray(0.5 * squares)
     # The plain difference loses every digit where residuals are far below the scale.
     return np.asarray(squares / (np.sqrt(1.0 + squares / scale**2) + 1.0))
 
@@ -51,12 +73,12 @@ class Lines:
 
 
 def line(
-    x: Floats, y: Floats, *, scale: float, kept: Floats, weight: Floats, max_rounds: int = 100
+    x: Floats, y: Floats, *, scale: Scale, kept: Floats, weight: Floats, max_rounds: int = 100
 ) -> Lines:
     """Soft-L1 lines y = intercept + slope * x by reweighting, one per row.
 
-    x: (s, k) or (1, k); y: (k,). kept: (s, k), zero leaves a point out. weight: (s, k), where the
-    reweighting starts. A row without spread in x gets slope 0.
+    x: (s, k) or (1, k); y: (k,) or (s, k). kept: (s, k), weight of each point. weight: (s, k),
+    where the reweighting starts. A row without spread in x gets slope 0.
     """
     previous = np.full(len(kept), np.inf)
     for _ in range(max_rounds):

@@ -82,10 +82,10 @@ def test_too_little_to_fit(points: list[Point], form: Any, axis: str, words: str
 def test_the_burn_in_is_left_out_only_when_asked() -> None:
     points = grid(OPENORCA, ranks=(8, 16, 32), steps=(10, 50, 60, 100, 200))
     assert fit(points).domain.step == (10, 200)
-    without = fit(points, burn_in_steps=50)
+    without = fit(points, burn_in=50)
     assert (without.domain.step, without.n_points) == ((60, 200), 9)
     with pytest.raises(TooFewPoints, match="no point left of 15 after a burn-in of 300"):
-        fit(points, burn_in_steps=300)
+        fit(points, burn_in=300)
 
 
 def test_unknown_names_are_refused() -> None:
