@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.laws.measured import Measured
-from service.laws.quantities import Floats
+from service.laws.quantities import Floats, TooFewPoints
 
 FLOOR = 1e-10
 """Least residual sd, as a share of the forgetting's spread, that floats can tell from none."""
@@ -44,9 +44,14 @@ class Criteria:
 
 
 def criteria(known: Measured, fitted: Mapping[str, tuple[int, Floats]]) -> Criteria:
-    """fitted: number of coefficients and in-sample least-squares residuals (k,) by contender."""
-    weight = known.weight
-    least = (FLOOR * max(float(np.ptp(known.value)), 1e-300)) ** 2
+    """fitted: number of coefficients and in-sample least-squares residuals (k,) by contender.
+
+    Raises TooFewPoints where forgetting does not vary.
+    """
+    weight, spread = known.weight, float(np.ptp(known.value))
+    if spread <= 1e-9 * float(np.abs(known.value).max()):
+        raise TooFewPoints(f"all {len(known.value)} values are alike", axis=known.metric)
+    least = (FLOOR * spread) ** 2
     variance = {
         name: max(float(np.average(residuals**2, weights=weight)), least)
         for name, (_, residuals) in fitted.items()

@@ -28,8 +28,8 @@ def judge(
 ) -> Judgement:
     """How the forms do on points they have not seen, against rivals, and what else is wrong.
 
-    burn_in: points with `step < burn_in` are left out, 0 keeps all; null: those below 20 % of their run's
-    last step. Deterministic, and blind to the order of the points.
+    burn_in: points with `step < burn_in` are left out, 0 keeps all; null: those below a fifth of
+    their run's last step. Deterministic, and blind to the order of the points.
 
     Raises BadPoints for a value that cannot be true, TooFewPoints if no point is left. Whatever
     else the points do not allow is null, with its reason in `missing`.
@@ -102,7 +102,7 @@ def _unit(known: Measured, laws: Mapping[Form, LawFit | None]) -> Spread:
         if not scatter:
             raise TooFewPoints("no repeated seed, and no law to take the scatter of", axis="points")
         found = Spread(min(scatter), "residuals", n_places=0, freedom=len(known.value))
-    if found.nats <= 0.0:
+    if found.nats <= 1e-12 * float(np.abs(known.value).max()):
         raise TooFewPoints("forgetting does not vary between the seeds", axis=known.metric)
     return found
 

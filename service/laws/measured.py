@@ -63,8 +63,10 @@ class Measured(Places):
 def measured(points: Sequence[Point], metric: Target, burn_in: int | None) -> Measured:
     """The checked points after the burn-in.
 
-    burn_in: points with `step < burn_in` are left out, 0 keeps all; null: those below 20 % of their run's
-    last step. Raises BadPoints for a value that cannot be true, TooFewPoints if none is left.
+    burn_in: points with `step < burn_in` are left out, 0 keeps all; null: those below a fifth of
+    their run's last step.
+
+    Raises BadPoints for a value that cannot be true, TooFewPoints if none is left.
     """
     sample(points, metric)
     kept = list(points)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from service.laws.measured import Measured
+from service.laws.measured import Integers, Mask, Measured
 from service.laws.quantities import Floats, TooFewPoints
 
 MIN_RUNS = 6
@@ -50,14 +50,17 @@ def families(known: Measured, *, seed: int = 17) -> tuple[Families, ...]:
     basis = basis[:, size > 1e-9 * size[0]]
     if len(runs) - basis.shape[1] < 3:
         raise TooFewPoints(f"{len(runs)} runs leave too little beside ln P", axis="points")
+    if np.ptp(known.value) <= 1e-9 * np.abs(known.value).max():
+        raise TooFewPoints("forgetting does not vary", axis=known.metric)
     rng = np.random.default_rng(seed)
     chance = _beyond(basis, rng.normal(size=(N_SIMULATED, len(runs))))
-    by_chance = np.array([_split(row)[0] for row in chance])
+    by_chance = _splits(chance)[0]
     features = _features(known)
     found = []
     for feature, column in features.items():
         left = _beyond(basis, column[None, :])[0]
-        share, second = _split(left)
+        shares, n_below = _splits(left[None, :])
+        share, second = shares[0], _smaller_part(left, int(n_below[0]))
         gap = abs(float(left[second].mean() - left[~second].mean()))
         p_value = (1 + int(np.sum(by_chance <= share))) / (1 + N_SIMULATED)
         found.append(
@@ -100,21 +103,23 @@ def _beyond(basis: Floats, rows: Floats) -> Floats:
     return np.asarray(rows - rows @ basis @ basis.T)
 
 
-def _split(column: Floats) -> tuple[float, np.typing.NDArray[np.bool_]]:
-    """Share of the squares that the cleanest split leaves, and the members of its smaller part."""
-    order = np.argsort(column, kind="stable")
-    ordered = column[order] - column.mean()
-    whole = float(ordered @ ordered)
-    count = len(ordered)
-    cuts = np.arange(2, count - 1)
-    below = np.cumsum(ordered)[cuts - 1]
-    # The overall sum is zero, so both parts' sums differ in sign only.
-    explained = below**2 * (1.0 / cuts + 1.0 / (count - cuts))
-    best = int(np.argmax(explained))
-    members = np.zeros(count, dtype=np.bool_)
-    first = order[: cuts[best]]
-    members[first] = True
-    if 2 * len(first) > count:
-        members = ~members
-    share = 1.0 - float(explained[best]) / whole if whole > 0 else 1.0
-    return share, members
+def _splits(rows: Floats) -> tuple[Floats, Integers]:
+    """Per row (s, runs): share of the squares that the cleanest split in two leaves, and how many
+    of the smallest values its lower part takes."""
+    ordered = np.sort(rows, axis=1)
+    ordered = ordered - ordered.mean(axis=1, keepdims=True)
+    count = rows.shape[1]
+    sizes = np.arange(2, count - 1)
+    below = np.cumsum(ordered, axis=1)[:, sizes - 1]
+    # The overall sum is zero, so the sums of the two parts differ in sign only.
+    explained = below**2 * (1.0 / sizes + 1.0 / (count - sizes))
+    whole = (ordered**2).sum(axis=1)
+    share = 1.0 - explained.max(axis=1) / np.where(whole > 0.0, whole, 1.0)
+    return np.asarray(share), np.asarray(sizes[explained.argmax(axis=1)], dtype=np.intp)
+
+
+def _smaller_part(column: Floats, n_below: int) -> Mask:
+    """Members of the smaller of the two parts of a split."""
+    members = np.zeros(len(column), dtype=np.bool_)
+    members[np.argsort(column, kind="stable")[:n_below]] = True
+    return ~members if 2 * n_below > len(column) else members
