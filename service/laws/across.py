@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, TypedDict
 
+import numpy as np
+
+from service.laws import curve
 from service.laws.across_law import AcrossFit
 from service.laws.exposure import Exposure, Scale, checked, domain_of, rates_of
 from service.laws.fit import fit
@@ -107,7 +110,7 @@ def _ends(
     one: Fitted,
     interval: tuple[float, float] | None,
     fit_restated: Callable[[Sequence[Point]], LawFit],
-) -> tuple[tuple[Scale, LawFit], ...]:
+) -> tuple[tuple[Scale, tuple[float, ...]], ...]:
     """The law with gamma at either end of its interval, within the search's bounds."""
     if one.power is None or interval is None:
         return ()
@@ -115,10 +118,7 @@ def _ends(
     scales = [
         Scale.of(points, one.scale.exposure, gamma=min(max(gamma, low), high)) for gamma in interval
     ]
-    # Only their curves are asked for.
-    return tuple(
-        (scale, replace(fit_restated(scale.restate(points)), replicates=())) for scale in scales
-    )
+    return tuple((scale, fit_restated(scale.restate(points)).values) for scale in scales)
 
 
 def _warnings(
@@ -132,7 +132,7 @@ def _warnings(
     """The joint law's warnings and those of the rate; each line begins with a stable word."""
     lines = list(one.law.warnings)
     if chosen.held_out_rmse is None:
-        lines.append("rates_not_held_out: too few learning rates to leave one out")
+        lines.append("rates_not_held_out: too few learning rates, or points, to leave one rate out")
     else:
         rival = next(c for c in candidates if c.exposure == RIVAL)
         bar = max(TIE * chosen.held_out_rmse, EXACT_NATS)
@@ -243,11 +243,14 @@ def _moved(law: AcrossFit, step: float, rate: float, place: Place) -> float:
     """
     if not law.ends:
         return 0.0
-    values = [
-        predict(end, step=_countable(scale.units_per_step(rate) * step, "learning_rate"), **place)
-        for scale, end in law.ends
-    ]
-    return abs(values[1].value - values[0].value) / 2.0
+    params = place["trainable_params"]
+    if params is None:
+        params = (law.params_per_rank or 1.0) * (place["rank"] or 1)
+    low, high = (
+        float(curve.evaluate(np.array(values), params, scale.units_per_step(rate) * step))
+        for scale, values in law.ends
+    )
+    return abs(high - low) / 2.0
 
 
 def _widened(

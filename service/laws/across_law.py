@@ -19,8 +19,8 @@ class AcrossFit:
     """The joint law of P and X: where it says step, read X."""
     gamma_ci95: tuple[float, float] | None
     """Null where gamma was not fitted, or below 3 runs."""
-    ends: tuple[tuple[Scale, LawFit], ...]
-    """The law refitted with gamma at either end of its interval."""
+    ends: tuple[tuple[Scale, tuple[float, ...]], ...]
+    """Values of the law refitted with gamma at either end of its interval."""
     rates: tuple[float, ...]
     domain: Domain
     """Of the points in steps."""
@@ -65,7 +65,7 @@ class AcrossFit:
             "scale": self.scale.to_json(),
             "law": self.law.to_json(),
             "gamma_ci95": _listed(self.gamma_ci95),
-            "ends": [{"scale": s.to_json(), "law": law.to_json()} for s, law in self.ends],
+            "ends": [{"scale": s.to_json(), "values": list(values)} for s, values in self.ends],
             "rates": list(self.rates),
             "domain": self.domain.to_json(),
             "delta_norm": _listed(self.delta_norm),
@@ -85,7 +85,7 @@ class AcrossFit:
                 law=LawFit.from_json(body["law"]),
                 gamma_ci95=_pair(body["gamma_ci95"]),
                 ends=tuple(
-                    (Scale.from_json(end["scale"]), LawFit.from_json(end["law"]))
+                    (Scale.from_json(end["scale"]), tuple(float(x) for x in end["values"]))
                     for end in body["ends"]
                 ),
                 rates=tuple(float(rate) for rate in body["rates"]),

@@ -115,7 +115,7 @@ def rates_of(points: Sequence[Point]) -> tuple[float, ...]:
 def checked(points: Sequence[Point], metric: Target, *, burn_in: int | None) -> list[Point]:
     """The points that count, each with its learning rate, in an order of their own.
 
-    `burn_in`: points with `step <= burn_in` are left out; null leaves out those below a fifth of
+    `burn_in`: points with `step < burn_in` are left out; null leaves out those below a fifth of
     their run's last step. Raises BadPoints, and TooFewPoints for fewer than two rates or three
     steps.
     """
@@ -142,7 +142,7 @@ def checked(points: Sequence[Point], metric: Target, *, burn_in: int | None) -> 
         if (
             point.step >= BURN_IN_SHARE * last[point.run]
             if burn_in is None
-            else point.step > burn_in
+            else point.step >= burn_in
         )
     ]
     kept.sort(

@@ -17,6 +17,7 @@ REACH = 10.0
 """The search ends at this many times the largest measured step or rank, unless told otherwise."""
 REACH_IN_WIDTHS = 10.0
 """The line is searched so many widths of the measured losses to either side."""
+CURVE, NEW_RUN = "forgetting", "the upper end for a new run"
 SLACK = 1e-9
 """Nats by which a whole step may lie above the limit: rounding."""
 
@@ -47,7 +48,7 @@ def largest_step(
             learning_rate=learning_rate,
         )
 
-    ask(law.domain.step[0])  # refuses a bad question
+    inside = ask(law.domain.step[0])  # refuses a bad question
     if trainable_params is None:
         assert rank is not None
         assert law.params_per_rank is not None
@@ -57,7 +58,7 @@ def largest_step(
     units = _solve(joint, max_forgetting, math.log(a) - alpha * math.log(trainable_params), b, beta)
     exact = None if units is None else units / per_step
     first = max(1, math.ceil(1.0 / per_step))  # below one unit of exposure there is no law
-    return _furthest(law, "step", max_forgetting, (first, max(first, last)), ask, exact)
+    return _furthest(law, "step", max_forgetting, (first, max(first, last)), ask, inside, exact)
 
 
 def largest_rank(
@@ -86,13 +87,13 @@ def largest_rank(
             law, trainable_params=count * size, rank=None, step=step, learning_rate=learning_rate
         )
 
-    ask(1.0)  # refuses a bad question
+    inside = ask(law.domain.trainable_params[0] / size)  # refuses a bad question
     joint, per_step = _joint(law, learning_rate)
     a, alpha, b, beta, *_ = joint.values
     params = _solve(joint, max_forgetting, math.log(b) - beta * math.log(step * per_step), a, alpha)
     exact = None if params is None else params / size
     axis: Axis = "trainable_params" if per_rank is None else "rank"
-    return _furthest(law, axis, max_forgetting, (1, last), ask, exact)
+    return _furthest(law, axis, max_forgetting, (1, last), ask, inside, exact)
 
 
 def lowest_loss(law: LawFit, *, max_forgetting: float) -> Inverse:
@@ -105,23 +106,21 @@ def lowest_loss(law: LawFit, *, max_forgetting: float) -> Inverse:
     width = high - low
     first, last = max(0.0, low - REACH_IN_WIDTHS * width), high + REACH_IN_WIDTHS * width
     slope, intercept = law.values
+    limit = f"{max_forgetting:g}"
 
     def ask(loss: float) -> Prediction:
         return predict(law, ft_loss=loss)
 
-    def answer(upper: Callable[[Prediction], float], meets: float | None) -> Furthest:
+    def answer(who: str, upper: Callable[[Prediction], float], meets: float | None) -> Furthest:
         def within(loss: float) -> bool:
             return upper(ask(loss)) <= max_forgetting
 
         if within(first):
-            reason = (
-                f"never reached within ft_loss {first:g}: forgetting stays at most "
-                f"{max_forgetting:g} nats"
-            )
+            reason = f"never reached down to ft_loss {first:g}: {who} stays at most {limit} nats"
             return Furthest("never_reached", None, reason, ask(first))
         at = first_within(within, first, last) if meets is None else meets
         if slope <= 0 or at is None or at > last:
-            reason = f"forgetting is above {max_forgetting:g} nats at every ft_loss to {last:g}"
+            reason = f"{who} is above {limit} nats at every ft_loss up to {last:g}"
             return Furthest("always_above", None, reason, ask(last))
         return Furthest("found", at, None, ask(at))
 
@@ -130,8 +129,8 @@ def lowest_loss(law: LawFit, *, max_forgetting: float) -> Inverse:
         axis="ft_loss",
         max_forgetting=max_forgetting,
         searched=(first, last),
-        value=answer(lambda asked: asked.value, (intercept - max_forgetting) / (slope or 1.0)),
-        safe=answer(_upper, None) if law.replicates else _no_interval(law),
+        value=answer(CURVE, _value, (intercept - max_forgetting) / (slope or 1.0)),
+        safe=_no_interval(law) if ask(low).pi95 is None else answer(NEW_RUN, _upper, None),
     )
 
 
@@ -166,28 +165,32 @@ def _furthest(
     limit: float,
     span: tuple[int, int],
     ask: Callable[[float], Prediction],
+    inside: Prediction,
     exact: float | None,
 ) -> Inverse:
-    """Both answers along an axis of whole numbers; `exact` is where the curve meets the limit."""
+    """Both answers along an axis of whole numbers; `exact` is where the curve meets the limit.
+
+    `inside`: what is expected at a measured place, which tells whether there are intervals.
+    """
     joint = law if isinstance(law, LawFit) else law.law
     rising = joint.values[-1] < 0
 
-    def answer(upper: Callable[[Prediction], float], meets: float | None) -> Furthest:
+    def answer(who: str, upper: Callable[[Prediction], float], meets: float | None) -> Furthest:
         def within(at: float) -> bool:
             return upper(ask(at)) <= limit + SLACK
 
         first, last = span
         if within(last):
-            reason = f"never reached within {axis} {last}: forgetting stays at most {limit:g} nats"
+            reason = f"never reached within {axis} {last}: {who} stays at most {limit:g} nats"
             if not rising:
-                reason = f"forgetting falls with {axis}, and is at most {limit:g} nats at {last}"
+                reason = f"{who} falls with {axis}, and is at most {limit:g} nats at {last}"
             return Furthest("never_reached", None, reason, ask(last))
         at = last_within(within, span) if meets is None else math.floor(meets)
         # A whole number may come out of the logarithms as 99.99999.
         if meets is not None and at is not None and within(at + 1):
             at += 1
         if at is None or at < first:
-            reason = f"forgetting is above {limit:g} nats at every {axis} from {first} to {last}"
+            reason = f"{who} is above {limit:g} nats at every {axis} from {first} to {last}"
             return Furthest("always_above", None, reason, ask(first))
         return Furthest("found", float(at), None, ask(at))
 
@@ -197,14 +200,17 @@ def _furthest(
         axis=axis,
         max_forgetting=limit,
         searched=(float(span[0]), float(span[1])),
-        value=answer(lambda asked: asked.value, exact if usable else None),
-        safe=answer(_upper, None) if joint.replicates else _no_interval(joint),
+        value=answer(CURVE, _value, exact if usable else None),
+        safe=_no_interval(joint) if inside.pi95 is None else answer(NEW_RUN, _upper, None),
     )
 
 
+def _value(asked: Prediction) -> float:
+    return asked.value
+
+
 def _upper(asked: Prediction) -> float:
-    assert asked.pi95 is not None
-    return asked.pi95[1]
+    return math.inf if asked.pi95 is None else asked.pi95[1]
 
 
 def _no_interval(law: LawFit) -> Furthest:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from service.laws import curve
 from service.laws.exposure import Exposure, Scale, rates_of
 from service.laws.law import LawFit
-from service.laws.predict import predict
 from service.laws.quantities import Floats, Point, Target, TooFewPoints
 from service.laws.rate_power import RatePower, fit_rate_power
 
@@ -147,8 +147,8 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
         best = min(offered, key=lambda one: one.aicc)
         second = min((one.aicc for one in offered if one is not best), default=math.inf)
         return best, (
-            f"{best.exposure} has the least AICc, by {second - best.aicc:.3g}: too few rates to "
-            "leave one out, so this is in-sample"
+            f"{best.exposure} has the least AICc, by {second - best.aicc:.3g}: in-sample, because "
+            "too few rates or points are left where one rate is left out"
         )
     least = min(error for error in errors.values() if error is not None)
     bar = max(TIE * least, EXACT_NATS)
@@ -172,16 +172,10 @@ def _held_out(
 
 def _errors(one: Fitted, points: Sequence[Point], metric: Target) -> Floats:
     """Measured minus predicted: (k,)."""
-    bare = replace(one.law, replicates=())
-    # An unseen rate may be less exposed than one unit; the law hardly cares where below.
-    units = np.maximum(one.scale.units(points), 1.0)
-    return np.array(
-        [
-            float(point.value(metric) or 0.0)
-            - predict(bare, trainable_params=point.trainable_params, step=float(x)).value
-            for point, x in zip(points, units, strict=True)
-        ]
-    )
+    params = np.array([float(point.trainable_params) for point in points])
+    value = np.array([point.value(metric) for point in points], dtype=np.float64)
+    fitted_value = curve.evaluate(np.array(one.law.values), params, one.scale.units(points))
+    return np.asarray(value - fitted_value)
 
 
 def _rms(errors: Floats) -> float:

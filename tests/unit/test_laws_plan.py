@@ -222,10 +222,9 @@ def test_a_plan_across_learning_rates() -> None:
     assert one.best.forgetting.value == pytest.approx(made.best.forgetting.value, abs=2e-3)
 
 
-def test_few_runs_make_no_option_safe(forgetting: LawFit, tuning: LawFit) -> None:
-    made = plan(
-        replace(forgetting, replicates=()), replace(tuning, replicates=()), max_ft_loss=0.69
-    )
+def test_few_runs_make_no_option_safe() -> None:
+    points = [replace(point, run=str((point.rank or 0) > 32)) for point in NOISY]
+    made = plan(fit(points), fit(points, metric="ft_loss"), max_ft_loss=0.69)
     assert made.best is not None
     assert made.best.safe is None
     assert made.safest is None
