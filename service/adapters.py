@@ -41,15 +41,22 @@ def check_adapter(
         if jobs is not None:
             check_job(adapter, base, settings, jobs=jobs, param=param)
         return
-    param = f"{param}.path"
-    folder = resolve_folder(adapter.path, settings.model_roots, param=param)
+    at = f"{param}.path"
+    folder = resolve_folder(adapter.path, settings.model_roots, param=at)
     if (folder / CONFIG).exists():
-        check_lora(folder, files, param=param)
+        rank = check_lora(folder, files, param=at)
+        if adapter.rank not in (None, rank):
+            said = f"rank is {adapter.rank}, where {CONFIG} of {adapter.path} says {rank}"
+            raise AdapterUnreadable(said, param=f"{param}.rank", rank=rank)
     elif (folder / "config.json").exists():
-        check_model(folder, files, param=param)
+        check_model(folder, files, param=at)
+        for name in ("rank", "run", "group"):
+            if getattr(adapter, name) is not None:
+                said = f"{adapter.path} is a full model; only LoRA adapters are law points"
+                raise AdapterUnreadable(said, param=f"{param}.{name}")
     else:
         said = f"{adapter.path} has neither {CONFIG} nor config.json"
-        raise AdapterUnreadable(said, param=param)
+        raise AdapterUnreadable(said, param=at)
 
 
 def check_job(
@@ -109,8 +116,8 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else str(shape)
 
 
-def check_lora(folder: Path, base: ModelFiles, *, param: str) -> None:
-    """Safetensors and JSON only, of PEFT type LORA, with shapes that fit the base."""
+def check_lora(folder: Path, base: ModelFiles, *, param: str) -> int:
+    """Safetensors and JSON only, of PEFT type LORA, with shapes that fit the base. Its rank."""
     config = read_json(folder / CONFIG, error=AdapterUnreadable, param=param)
     if config.get("peft_type") != "LORA":
         said = f"peft_type is {str(config.get('peft_type'))[:64]}; only LORA is scored"
@@ -137,6 +144,7 @@ def check_lora(folder: Path, base: ModelFiles, *, param: str) -> None:
         if why is not None:
             said = f"{name} does not fit the base: {why}"
             raise AdapterUnreadable(said, param=param, tensor=name)
+    return rank
 
 
 def misfit(

@@ -5,10 +5,12 @@ Only what follows from the spec, config.json, safetensors headers and the first 
 
 import re
 from pathlib import Path
+from typing import Protocol
 
 from service.adapters import Finished, check_adapter
 from service.corpora import check_corpus
 from service.errors import DatasetUnreadable, EngineUnavailable, InvalidSpec, ModelUnavailable
+from service.foreign import Recipes, check_points
 from service.rows import count_rows, detect, example, read_file
 from service.schemas.spec import (
     MAX_HELD_OUT_ROWS,
@@ -32,10 +34,14 @@ EMBEDS = re.compile(
 Spec = FinetuneSpec | EvaluateSpec | SweepSpec
 
 
-def admit(spec: Spec, settings: Settings, *, jobs: Finished | None = None) -> Spec:
+class Known(Finished, Recipes, Protocol):
+    """What is asked of the store."""
+
+
+def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
     """The spec as it came, or a UserError whose `param` names the field.
 
-    `jobs` answers for adapters of other jobs; without it those are not looked at.
+    `jobs` answers for adapters of other jobs and for groups; without it those are not looked at.
     """
     base = resolve_model(spec.base_model, spec.revision, settings)
     files = model_files(base)
@@ -51,6 +57,10 @@ def admit(spec: Spec, settings: Settings, *, jobs: Finished | None = None) -> Sp
     if isinstance(spec, EvaluateSpec):
         for i, adapter in enumerate(spec.adapters):
             check_adapter(adapter, base, files, settings, jobs=jobs, param=f"adapters.{i}")
+        if spec.dataset is not None:
+            check_length(files, spec.max_length, param="max_length")
+            check_dataset(spec.dataset, spec.supervision, settings, within="")
+        check_points(spec, jobs)
         return spec
     check_length(files, spec.training.max_length, param="training.max_length")
     check_targets(files, spec.training.lora)
@@ -112,8 +122,13 @@ def check_targets(files: ModelFiles, lora: Lora) -> None:
             raise InvalidSpec(f"{target} is not a linear layer", param=param)
 
 
-def check_dataset(dataset: Dataset, training: Training, settings: Settings) -> None:
-    """Existence, format and, where the whole file was seen, length. Raises DatasetUnreadable."""
+def check_dataset(
+    dataset: Dataset, training: Training, settings: Settings, *, within: str = "training."
+) -> None:
+    """Existence, format and, where the whole file was seen, length. Raises DatasetUnreadable.
+
+    `within`: where in the spec the fields of `training` stand.
+    """
     param = "dataset.path"
     found = find(dataset.path, settings.data_roots, param=param)
     if found is None and settings.allow_hub and is_hub_id(dataset.path):
@@ -130,7 +145,7 @@ def check_dataset(dataset: Dataset, training: Training, settings: Settings) -> N
         if training.loss_on == "completion" and one.completion is None:
             raise DatasetUnreadable(
                 f"line {line} has no completion to take the loss on: set loss_on to all",
-                param="training.loss_on",
+                param=f"{within}loss_on",
                 line=line,
             )
         n_rows += 1

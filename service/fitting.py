@@ -20,7 +20,7 @@ def fitted(chosen: Selection, form: Form) -> LawFit | AcrossFit:
     points = _points(chosen)
     if form == "joint_lr":
         return fit_across(points, metric=chosen.metric, burn_in=chosen.burn_in)
-    return fit(points, form, metric=chosen.metric, burn_in_steps=chosen.burn_in or 0)
+    return fit(points, form, metric=chosen.metric, burn_in=chosen.burn_in)
 
 
 def judged(chosen: Selection) -> dict[str, Any] | None:

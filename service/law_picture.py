@@ -8,6 +8,7 @@ import numpy as np
 from service.asking import Fit, forward
 from service.errors import InvalidSpec
 from service.laws.predict import Prediction
+from service.laws.quantities import Point, after_burn_in
 from service.pictures import Dot, Kind, Panel, Picture, Step
 
 N_PLACES = 64
@@ -144,15 +145,10 @@ def _dots(body: Mapping[str, Any], rows: Rows, named: Mapping[int, str], x: str)
 
 def left_out(body: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
     """Whether the fit left a point out as warm-up."""
-    if not body["provenance"]["left_out"]["burn_in"]:
-        return lambda row: False
-    asked = body["provenance"]["burn_in"]
-    last: dict[str, int] = {}
-    for row in body["points"]:
-        last[row["run"]] = max(last.get(row["run"], 0), row["step"])
-    if asked is None:
-        return lambda row: bool(row["step"] < 0.2 * last[row["run"]])
-    return lambda row: bool(row["step"] < asked)
+    points = [Point(**row) for row in body["points"]]
+    kept = after_burn_in(points, body["provenance"]["burn_in"])
+    fitted = {(point.run, point.trainable_params, point.step) for point in kept}
+    return lambda row: (row["run"], row["trainable_params"], row["step"]) not in fitted
 
 
 def _axis(body: Mapping[str, Any]) -> tuple[str, str, tuple[float, float]]:

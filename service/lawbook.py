@@ -6,6 +6,7 @@
 import heapq
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,10 +18,11 @@ from service.law_picture import picture_of
 from service.law_views import law_view, pending_law
 from service.laws import quantities
 from service.pictures import Kind, Picture
+from service.residuals import job_law
 from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric, PendingLaw
 from service.schemas.questions import Inverse, Plan, PlanRequest, Prediction, PredictRequest
 from service.selection import Selection
-from service.store import PointGroup, Store
+from service.store import JobRow, PointGroup, Store
 
 
 class Lawbook:
@@ -90,6 +92,15 @@ class Lawbook:
         """Raises NotFound."""
         return law_view(self._store.law(law_id))
 
+    def residual(self, job: JobRow) -> dict[str, Any]:
+        """A job's `law` and `law_reason`: did it forget more than its group's other runs say?"""
+
+        def law_of(others: PointGroup, form: Form) -> Mapping[str, Any]:
+            chosen = Selection(others.points, "kl", group=others.group, recipe=others.recipe)
+            return self._law(replace(chosen, for_residual=True), form)
+
+        return job_law(self._store, job, law_of)
+
     def fit(self, request: FitRequest) -> Laws:
         """Raises TooFewPoints, InvalidSpec."""
         if (request.points is None) == (request.filter is None):
@@ -104,9 +115,8 @@ class Lawbook:
         wanted = request.filter.model_dump()
         laws, refusals = [], []
         for form, group in self._groups(wanted, request.forms, metric, param="forms"):
-            chosen = Selection(
-                group.points, metric, burn_in, group.group, group.recipe, wanted["sweep"]
-            )
+            part = wanted["sweep"] if self._is_part(group) else None
+            chosen = Selection(group.points, metric, burn_in, group.group, group.recipe, part)
             try:
                 laws.append(self._asked(chosen, form))
             except TooFewPoints as error:
@@ -190,7 +200,15 @@ class Lawbook:
             law = fitted(chosen, form)
             # The forms of one set of points are judged together, so one judgement serves all.
             judgement = next((b["judgement"] for b in known.values() if b["judgement"]), None)
-            return self._store.add_law(body_of(law, chosen, judgement=judgement or judged(chosen)))
+            if judgement is None and not chosen.for_residual:
+                judgement = judged(chosen)
+            return self._store.add_law(body_of(law, chosen, judgement=judgement))
+
+    def _is_part(self, group: PointGroup) -> bool:
+        """Whether the group has more points than these."""
+        return any(
+            len(whole.points) > len(group.points) for whole in self._store.points(group=group.group)
+        )
 
     def _by_hand(
         self, metric: Metric, form: Form | None, after: str | None

@@ -27,7 +27,8 @@ def rfc3339(epoch: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def job_view(row: JobRow, store: Store) -> Job:
+def job_view(row: JobRow, store: Store, law: Mapping[str, Any] | None = None) -> Job:
+    """`law`: `law` and `law_reason`, where they were asked for."""
     return Job.model_validate(
         {
             "id": row.id,
@@ -44,7 +45,7 @@ def job_view(row: JobRow, store: Store) -> Job:
             "sweep": row.sweep_id,
             "children": children_view(store.children(row.id)) if row.type == "sweep" else None,
             "error": None if row.error is None else error_view(row.error),
-            "law": row.law,
+            **(law or {"law": None, "law_reason": None}),
             "metadata": row.metadata,
             "spec": resolved(row.spec),
         }

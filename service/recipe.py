@@ -4,47 +4,42 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
 from service.schemas.spec import FinetuneSpec, Runnable
+from service.store.rows import PointGroup
 
 DECAYING = ("linear", "cosine")
 """Schedules under which step N of a long run is not a run of N steps."""
 
 
-class Measured(NamedTuple):
-    """The law points of one finished job."""
-
-    group: str | None
-    recipe: dict[str, Any] | None
-    points: list[dict[str, Any]]
-
-
 NAMES = frozenset({"base_model", "dataset", "corpus"})
 """What people call them: shown, and filtered by, but no part of a group's identity."""
-NOTHING = Measured(None, None, [])
+RATE = "learning_rate"
 _RUNNABLE: TypeAdapter[Runnable] = TypeAdapter(Annotated[Runnable, Field(discriminator="type")])
 
 
 def points_of(
     job_id: str, spec: Runnable | Mapping[str, Any], result: Mapping[str, Any]
-) -> Measured:
-    """A point per measured checkpoint whose held-out loss and forgetting are finite.
+) -> list[PointGroup]:
+    """A finetune's one group, a point per measured checkpoint whose losses are finite.
 
-    `spec` may be its JSON. `result`: the JSON of `schemas.result.Result`.
+    `spec` may be its JSON. `result`: the JSON of `schemas.result.Result`. No point, no group; what
+    an evaluate job measured is `service.foreign`'s.
     """
     if isinstance(spec, Mapping):
         spec = _RUNNABLE.validate_python(spec)
     if not isinstance(spec, FinetuneSpec):
-        return NOTHING
-    found = [_point(job_id, checkpoint) for checkpoint in result["checkpoints"]]
+        return []
+    rate = spec.training.learning_rate
+    found = [point_of(job_id, one, learning_rate=rate) for one in result["checkpoints"]]
     points = [point for point in found if point is not None]
     if not points:
-        return NOTHING
+        return []
     recipe = recipe_of(spec, result["provenance"])
-    return Measured(group_of(recipe), recipe, points)
+    return [PointGroup(group_of(recipe), recipe, points)]
 
 
 def recipe_of(spec: FinetuneSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +66,7 @@ def recipe_of(spec: FinetuneSpec, provenance: Mapping[str, Any]) -> dict[str, An
     }
     for name in (
         "optim",
-        "learning_rate",
+        RATE,
         "lr_scheduler_type",
         "warmup_steps",
         "weight_decay",
@@ -91,7 +86,19 @@ def recipe_of(spec: FinetuneSpec, provenance: Mapping[str, Any]) -> dict[str, An
 def group_of(recipe: Mapping[str, Any]) -> str:
     """sha256 of the recipe's canonical JSON, without the names: content decides, so that the hub's
     copy of a corpus and a local one are the same."""
-    content = {name: value for name, value in recipe.items() if name not in NAMES}
+    return _digest(recipe, without=NAMES)
+
+
+def family_of(recipe: Mapping[str, Any]) -> str:
+    """sha256 of the recipe without its learning rate: groups of one family differ in nothing else.
+
+    A labelled group of another trainer's adapters has no rate: it is a family of its own.
+    """
+    return _digest(recipe, without=NAMES | {RATE})
+
+
+def _digest(recipe: Mapping[str, Any], *, without: frozenset[str]) -> str:
+    content = {name: value for name, value in recipe.items() if name not in without}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -102,7 +109,10 @@ def _alpha(spec: FinetuneSpec) -> float | str:
     return "r" if lora.lora_alpha is None and not lora.use_rslora else lora.alpha
 
 
-def _point(job_id: str, checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+def point_of(
+    run: str, checkpoint: Mapping[str, Any], *, learning_rate: float | None = None
+) -> dict[str, Any] | None:
+    """A checkpoint as a law point; None where a loss, step or count is missing or not finite."""
     metrics = {
         name: checkpoint["forgetting"][name]["value"] for name in ("ce_soft", "kl", "ce_hard")
     }
@@ -111,10 +121,12 @@ def _point(job_id: str, checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
     if any(value is None or not math.isfinite(value) for value in known):
         return None
     return {
-        "run": job_id,
+        "run": run,
         "rank": checkpoint["rank"],
         "trainable_params": checkpoint["trainable_params"],
         "step": checkpoint["step"],
         "ft_loss": ft_loss,
         **metrics,
+        "learning_rate": learning_rate,
+        "delta_norm": checkpoint.get("delta_norm"),
     }

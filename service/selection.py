@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.recipe import group_of
+from service.recipe import RATE, family_of
 from service.schemas.laws import Metric, Point
 from service.store import PointGroup, Store
 
@@ -25,7 +25,9 @@ class Selection:
     group: str | None = None
     recipe: Mapping[str, Any] | None = None
     sweep: str | None = None
-    """Only the points of this sweep."""
+    """Only the points of this sweep, where the group has more."""
+    for_residual: bool = False
+    """One run is left out, to be judged: a law that is neither listed nor judged itself."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -44,12 +46,15 @@ class Selection:
     @property
     def fit_digest(self) -> str:
         """Of all that decides what the fit is, form and metric apart."""
-        return digest([FIT_VERSION, self.group, self.burn_in, self.points_digest])
+        residual = ["for residual"] if self.for_residual else []
+        return digest([FIT_VERSION, self.group, self.burn_in, self.points_digest, *residual])
 
     @property
     def series(self) -> str | None:
         """The same for every fit of the same question as points are added; null by hand."""
-        return None if self.group is None else digest([self.group, self.sweep, self.burn_in])
+        if self.group is None or self.for_residual:
+            return None
+        return digest([self.group, self.sweep, self.burn_in])
 
 
 def digest(content: Any) -> str:
@@ -71,8 +76,8 @@ def families(store: Store, wanted: Mapping[str, str | None]) -> list[PointGroup]
     found: dict[str, PointGroup] = {}
     members: dict[str, set[str]] = {}
     for group in groups(store, {**wanted, "group": None}):
-        recipe = {name: value for name, value in group.recipe.items() if name != "learning_rate"}
-        family = group_of(recipe)
+        recipe = {name: value for name, value in group.recipe.items() if name != RATE}
+        family = family_of(group.recipe)
         found.setdefault(family, PointGroup(family, recipe)).points.extend(group.points)
         members.setdefault(family, {family}).add(group.group)
     return [found[family] for family, names in members.items() if one is None or one in names]
@@ -83,7 +88,7 @@ def n_rates(group: PointGroup) -> int:
 
 
 def _with_rate(group: PointGroup) -> PointGroup:
-    rate = group.recipe.get("learning_rate")
+    rate = group.recipe.get(RATE)
     points = [{"learning_rate": rate} | _known(point) for point in group.points]
     return PointGroup(group.group, group.recipe, points)
 

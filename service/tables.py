@@ -122,7 +122,6 @@ jobs = Table(
     Column("finished_at", Double),
     Column("last_event", Integer, nullable=False, default=0),
     Column("error", FiniteJSON),
-    Column("law", FiniteJSON),
     Column("artifacts_prefix", Text),
     UniqueConstraint("owner", "idempotency_key"),
     Index(None, "state", "id"),
@@ -176,6 +175,7 @@ checkpoints = Table(
     Column("kl", FiniteDouble),
     Column("ce_soft", FiniteDouble),
     Column("same_top", FiniteDouble),
+    Column("delta_norm", FiniteDouble),
 )
 
 results = Table(
@@ -212,6 +212,8 @@ points = Table(
     "points",
     metadata,
     _of_job(),
+    # A job's own run has the job's id; what other trainers made, the name that the caller gave.
+    Column("run", String(128), primary_key=True),
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("group", Digest, ForeignKey("groups.digest"), nullable=False, index=True),
     Column("rank", Integer),
@@ -220,6 +222,8 @@ points = Table(
     Column("ce_soft", FiniteDouble),
     Column("kl", FiniteDouble),
     Column("ce_hard", FiniteDouble),
+    Column("learning_rate", FiniteDouble),
+    Column("delta_norm", FiniteDouble),
 )
 
 laws = Table(

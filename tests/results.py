@@ -147,13 +147,10 @@ def run_next(
         reports.append({"kind": "metric", "name": "train_loss", "step": kept["step"], "value": 2.0})
         reports.append({"kind": "checkpoint", "step": kept["step"], "adapter": kept["adapter"]})
     store.beat(claim, reports)
-    group, recipe, points = points_of(claim.job_id, claim.spec, body)
     store.finish(
         claim,
         body,
-        group=group,
-        recipe=recipe,
-        points=points,
+        points=points_of(claim.job_id, claim.spec, body),
         artifacts=artifacts,
         artifacts_prefix=artifacts_prefix,
     )

@@ -66,7 +66,7 @@ def of_spec(
             Candidate(
                 name=name,
                 folder=folder,
-                step=wanted.step if isinstance(wanted, JobAdapter) else None,
+                step=wanted.step,
                 rank=read_config(folder).r if lora else None,
                 trainable_params=trainable_params(folder) if lora else None,
                 train_loss=None,

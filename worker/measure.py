@@ -8,6 +8,7 @@ from service.admission import check_engine
 from service.errors import AdapterUnreadable, ForgettingError
 from service.schemas.result import Checkpoint, Engine, FtLoss
 from service.schemas.spec import Evaluation
+from worker.adapter import read_config
 from worker.candidates import Candidate
 from worker.divergence import Head, Route
 from worker.estimate import Positions, forgetting, positions_of
@@ -15,6 +16,7 @@ from worker.head import candidate_head, head_of
 from worker.heldout import OnRows, heldout_loss
 from worker.model import Base, is_adapter, tuned
 from worker.score import BasePass, OnWindows, Scores, score_candidate
+from worker.update import delta_norm, lora_facts
 from worker.windows import Windows
 
 Report = Callable[[dict[str, Any]], None]
@@ -70,6 +72,9 @@ def measure(
                 model, windows, base_pass, reverse=reverse, on_windows=on_windows
             )
             loss = None if heldout is None else heldout_loss(model, heldout, on_rows=on_rows)
+            config = read_config(candidate.folder) if is_adapter(candidate.folder) else None
+            size = delta_norm(model, config) if config else None
+            lora = lora_facts(model, config) if config else None
     except AdapterUnreadable as error:
         raise _blame(error, candidate) from error
     positions = positions_of(base_pass.rows, scores, windows.position_document)
@@ -80,6 +85,8 @@ def measure(
         trainable_params=candidate.trainable_params,
         ft_loss=FtLoss(train=candidate.train_loss, heldout=loss),
         forgetting=forgetting(positions, seed=seed),
+        delta_norm=size,
+        lora=lora,
     )
     return Measurement(checkpoint, positions, scores)
 
@@ -97,7 +104,7 @@ def report_measured(report: Report, checkpoint: Checkpoint) -> None:
         for name, value in values.items():
             if value is not None:
                 report({"kind": "metric", "name": name, "step": checkpoint.step, "value": value})
-    shared = {"step", "adapter", "rank", "trainable_params"}
+    shared = {"step", "adapter", "rank", "trainable_params", "delta_norm"}
     report(
         {
             "kind": "checkpoint",

@@ -12,9 +12,10 @@ import torch
 from service.errors import InvalidSpec
 from service.jobs import Phase
 from service.schemas.result import Cost, NoiseFloor, Result
-from service.schemas.spec import EvaluateSpec, FinetuneSpec, Runnable
+from service.schemas.spec import FinetuneSpec, Runnable
 from service.settings import Settings
 from service.settings import settings as process_settings
+from worker.blame import named_as_in
 from worker.cache import Cache
 from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
@@ -64,7 +65,7 @@ def execute(
     phases.enter(Phase.VALIDATING)
     engine = choose_engine(spec.evaluation)
     corpus = load_corpus(spec.evaluation, settings)
-    rows = load_rows(spec.dataset, settings) if isinstance(spec, FinetuneSpec) else None
+    rows = load_rows(spec.dataset, settings) if spec.dataset is not None else None
 
     phases.enter(Phase.LOADING)
     dtype = spec.training.dtype if isinstance(spec, FinetuneSpec) else spec.dtype
@@ -78,9 +79,12 @@ def execute(
     windows = _windows(corpus, base, spec.evaluation.context)
 
     dataset: TokenisedDataset | None = None
+    if rows is not None:
+        with named_as_in(spec):
+            dataset = tokenise(rows, base.tokenizer, spec.supervision)
     training_tokens = 0
-    if isinstance(spec, FinetuneSpec) and rows is not None:
-        dataset = tokenise(rows, base.tokenizer, spec.training)
+    if isinstance(spec, FinetuneSpec):
+        assert dataset is not None
         phases.enter(Phase.TRAINING)
         trained = train(
             base,
@@ -99,7 +103,8 @@ def execute(
         candidates = of_run(kept, artifacts, rank=spec.training.lora.r)
         seed = spec.training.seed
     else:
-        assert isinstance(spec, EvaluateSpec)
+        for message in dataset.warnings if dataset is not None else ():
+            report({"kind": "warning", "message": message})
         candidates = of_spec(spec, adapters or {}, settings)
         seed = spec.seed
 
@@ -107,7 +112,7 @@ def execute(
     phases.enter(Phase.SCORING_BASE)
     reverse = spec.evaluation.reverse
     # A run's checkpoints adapt the same modules: the last one tells for all.
-    probed = candidates[-1:] if dataset is not None else candidates
+    probed = candidates[-1:] if isinstance(spec, FinetuneSpec) else candidates
     base_pass = score_base(
         base,
         windows,

@@ -10,17 +10,18 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from service.errors import AdapterUnreadable, LeaseLost, NotFound, SystemFault
+from service.foreign import foreign_points
 from service.jobs import FailureClass
 from service.recipe import points_of
 from service.schemas.result import Result
-from service.schemas.spec import Runnable
+from service.schemas.spec import EvaluateSpec, Runnable
 from service.settings import Settings
-from service.store import Claim, Store
+from service.store import Claim, PointGroup, Store
 from worker import child, publish, workdir
 from worker.copying import Check
 from worker.lease import Lease
@@ -28,6 +29,7 @@ from worker.presence import Presence
 from worker.supervise import COMMAND, Ended, Ending, supervise
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DISK_FULL_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
 """The pause doubles with every attempt: a disk seldom empties itself."""
@@ -154,7 +156,7 @@ def _finish(lease: Lease, folder: Path, settings: Settings, check: Check) -> Non
     result = Result.model_validate_json((folder / child.RESULT).read_bytes())
     body: dict[str, Any] = result.model_dump(mode="json")
     spec = TypeAdapter[Runnable](Runnable).validate_python(claim.spec)
-    group, recipe, points = points_of(claim.job_id, spec, body)
+    points = _law_points(lease, spec, body, folder)
     prefix = publish.prefix_of(claim)
     with contextlib.ExitStack() as undo:
         undo.callback(_withdraw, store, claim, prefix, settings)
@@ -165,8 +167,6 @@ def _finish(lease: Lease, folder: Path, settings: Settings, check: Check) -> Non
             lambda: store.finish(
                 claim,
                 body,
-                group=group,
-                recipe=recipe,
                 points=points,
                 artifacts=artifacts,
                 artifacts_prefix=prefix,
@@ -176,8 +176,26 @@ def _finish(lease: Lease, folder: Path, settings: Settings, check: Check) -> Non
     shutil.rmtree(folder.parent, ignore_errors=True)
 
 
-def _insist(lease: Lease, end: Callable[[], None]) -> None:
-    """Ends the attempt in the store, and tries again while the store is away and the job ours.
+def _law_points(
+    lease: Lease, spec: Runnable, body: dict[str, Any], folder: Path
+) -> list[PointGroup]:
+    """Points by group. Why an adapter is none goes into the warnings of `body` and its file."""
+    job_id = lease.claim.job_id
+    if not isinstance(spec, EvaluateSpec):
+        return points_of(job_id, spec, body)
+    found = _insist(lease, lambda: foreign_points(spec, body, lease.store))
+    if found.refused:
+        for message in found.refused:
+            lease.tell({"kind": "warning", "message": message})
+        lease.flush()
+        body["warnings"] += found.refused
+        text = Result.model_validate(body).model_dump_json(indent=1) + "\n"
+        child.write_atomically(folder / "artifacts" / child.RESULT, text)
+    return found.groups
+
+
+def _insist(lease: Lease, end: Callable[[], T]) -> T:
+    """Asks or ends in the store, and tries again while the store is away and the job ours.
 
     Raises LeaseLost, also where the first try went through and only its answer was lost.
     """

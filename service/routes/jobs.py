@@ -9,6 +9,7 @@ from service.jobs import TERMINAL, JobState
 from service.present import job_view
 from service.routes.wiring import (
     After,
+    Book,
     Configured,
     JobId,
     Limit,
@@ -73,8 +74,9 @@ def list_jobs(
 
 
 @router.get("/jobs/{job_id}", operation_id="show_job")
-def show_job(job_id: JobId, store: Stored) -> Job:
-    return job_view(store.job(job_id), store)
+def show_job(job_id: JobId, store: Stored, book: Book) -> Job:
+    row = store.job(job_id)
+    return job_view(row, store, book.residual(row))
 
 
 @router.post("/jobs/{job_id}/cancel", operation_id="cancel_job")

@@ -14,7 +14,7 @@ from service.present import (
     worst_tokens,
     worst_windows,
 )
-from service.routes.wiring import Configured, JobId, Limit, Stored
+from service.routes.wiring import Book, Configured, JobId, Limit, Stored
 from service.schemas.result import DocumentScore, Result, TokenScore, WindowScore
 from service.schemas.views import Artifact, CheckpointView, Metrics, Page
 
@@ -42,10 +42,10 @@ def job_checkpoints(job_id: JobId, store: Stored) -> Page[CheckpointView]:
 
 
 @router.get("/jobs/{job_id}/result", response_model=Result, operation_id="job_result")
-def job_result(job_id: JobId, store: Stored) -> Response:
+def job_result(job_id: JobId, store: Stored, book: Book) -> Response:
     """409 `not_finished` while there is none, with `Retry-After`."""
     # As it was stored: a result of an earlier version need not have today's fields.
-    return JSONResponse(store.result(job_id))
+    return JSONResponse({**store.result(job_id), **book.residual(store.job(job_id))})
 
 
 @router.get("/jobs/{job_id}/tokens", operation_id="job_tokens")

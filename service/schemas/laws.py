@@ -26,7 +26,7 @@ class Point(Strict):
     ce_soft: float | None = Field(None, ge=0)
     kl: float | None = Field(None, ge=-1e-3)
     ce_hard: float | None = Field(None, ge=0)
-    learning_rate: float | None = Field(None, gt=0, le=10)
+    learning_rate: float | None = Field(None, gt=0)
     """Peak; only the form joint_lr asks for it."""
     delta_norm: float | None = Field(None, ge=0)
     """Frobenius norm of the whole update of the weights."""

@@ -107,6 +107,21 @@ class FtLoss(View):
     heldout: float | None
 
 
+class LoraFacts(View):
+    """What an adapter's own files say of how it was made."""
+
+    peft: str
+    """`lora`, or `lora` and what else it changes: `lora+dora`, `lora+modules_to_save`, …"""
+    target_modules: list[str]
+    """Last parts of the adapted modules' names where every such module is adapted, else their
+    whole names."""
+    all_linear: bool
+    """Every linear layer but the output head is adapted, and nothing else."""
+    use_rslora: bool
+    lora_alpha: float
+    lora_dropout: float
+
+
 class Checkpoint(View):
     """One measured step of a run, or one adapter of an evaluate job."""
 
@@ -117,6 +132,43 @@ class Checkpoint(View):
     trainable_params: int | None
     ft_loss: FtLoss
     forgetting: Forgetting
+    delta_norm: float | None = None
+    """Frobenius norm of the whole update of the weights, sqrt(sum over adapted matrices of
+    |scale B A|^2); null for what is not plain LoRA."""
+    lora: LoraFacts | None = None
+    """Null for a full model."""
+
+
+class LawResidual(View):
+    """One run's last point against its recipe's law, fitted without this run. Nats per token."""
+
+    id: str
+    """Of that law."""
+    form: Literal["linear", "joint"]
+    metric: Literal["kl"] = "kl"
+    run: str
+    step: int
+    measured: float
+    expected: float
+    """By the line at the point's held-out loss, or by the joint law at its trainable_params and
+    step."""
+    residual: float
+    """`measured - expected`: above 0 it forgot more than expected."""
+    z: float
+    """The residual with the law's 95 % interval of a new run as measure: beyond 1.96, and below
+    -1.96, lies outside `pi95`. The spread between runs is in it."""
+    ci95: tuple[float, float] | None
+    pi95: tuple[float, float]
+    n_runs: int
+    """Other runs, which the law was fitted to."""
+    extrapolating: bool
+
+
+class JobLaw(LawResidual):
+    """The residual of a job's last adapter by the line; `also` holds what else there is."""
+
+    also: list[LawResidual]
+    """The same run by the joint law, and the job's other runs."""
 
 
 class Engine(View):
@@ -177,7 +229,10 @@ class Result(Forgetting):
     checkpoints: list[Checkpoint]
     worst_windows: list[WindowScore]
     worst_tokens: list[TokenScore]
-    law: dict[str, Any] | None
+    law: JobLaw | None
+    """Computed when asked for, from the runs that are stored by then."""
+    law_reason: str | None = None
+    """Why a job with law points has no `law` yet."""
     engine: Engine
     noise_floor: NoiseFloor
     parity: dict[str, Any] | None

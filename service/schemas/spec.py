@@ -6,7 +6,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -70,11 +72,19 @@ class Lora(Strict):
         return 1.0 if self.use_rslora else float(self.r)
 
 
+MaxLength = Annotated[int, Field(ge=2, le=MAX_CONTEXT)]
+HeldOut = Annotated[
+    float,
+    Field(gt=0, le=0.5, description="Share of rows kept to measure L_ft; 2,000 at most."),
+]
+LossOn = Literal["auto", "completion", "all"]
+
+
 class Training(Strict):
     max_steps: int = Field(260, ge=1, le=1_000_000)
     batch_size: int = Field(32, ge=1, le=4096, description="Effective; rows per update.")
     micro_batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
-    max_length: int = Field(512, ge=2, le=MAX_CONTEXT)
+    max_length: MaxLength = 512
     learning_rate: float = Field(5e-5, gt=0, le=10)
     optim: Literal["adafactor", "adamw_torch"] = "adafactor"
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = (
@@ -85,11 +95,9 @@ class Training(Strict):
     max_grad_norm: float = Field(1.0, gt=0, le=1e6)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: Literal["auto"] | bool = "auto"
-    held_out: float = Field(
-        0.05, gt=0, le=0.5, description="Share of rows kept to measure L_ft; 2,000 at most."
-    )
+    held_out: HeldOut = 0.05
     seed: int = Field(17, ge=0, le=2**31 - 1)
-    loss_on: Literal["auto", "completion", "all"] = "auto"
+    loss_on: LossOn = "auto"
     checkpoints: (
         Literal["log-spaced", "final"]
         | Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=200)]
@@ -134,6 +142,11 @@ class FinetuneSpec(Strict):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     metadata: Metadata = {}
+
+    @property
+    def supervision(self) -> Training:
+        """How rows become tokens and a held-out split."""
+        return self.training
 
 
 class SweepSpec(Strict):
@@ -192,22 +205,65 @@ class JobAdapter(Strict):
 
 
 class PathAdapter(Strict):
-    """A PEFT adapter, or a full model of the same vocabulary, under an allowed root."""
+    """A PEFT adapter, or a full model of the same vocabulary, under an allowed root.
+
+    An adapter of another trainer becomes a law point where all of `group`, `run`, `step` and the
+    job's `dataset` are given.
+    """
 
     path: Name
+    step: int | None = Field(None, ge=1, le=2**31 - 1, description="Update steps it was trained.")
+    rank: int | None = Field(
+        None, ge=1, description="null: as adapter_config.json says; anything else is refused."
+    )
+    run: Annotated[Name, Field(max_length=128)] | None = Field(
+        None, description="Name of the training run. Checkpoints of one run share it, in any job."
+    )
+    group: Name | None = Field(
+        None,
+        description="Whose law: the digest `sha256:…` of a stored recipe group that the adapter "
+        "was trained like, or a label of your own, the same for adapters of one recipe.",
+    )
+
+
+def _adapter_kind(value: Any) -> str:
+    """So that a fault is told of the kind that was meant."""
+    named = isinstance(value, JobAdapter) or (isinstance(value, dict) and "job" in value)
+    return "JobAdapter" if named else "PathAdapter"
+
+
+Adapter = Annotated[
+    Annotated[JobAdapter, Tag("JobAdapter")] | Annotated[PathAdapter, Tag("PathAdapter")],
+    Discriminator(_adapter_kind),
+]
 
 
 class EvaluateSpec(Strict):
-    """Measure adapters that exist already, all against one pass of the base."""
+    """Measure adapters that exist already, all against one pass of the base.
+
+    With `dataset`, the held-out loss too: `max_length`, `loss_on` and `held_out` choose rows and
+    tokens just as in a finetune's `training`.
+    """
 
     type: Literal["evaluate"]
     base_model: Name
     revision: Revision | None = None
-    adapters: Annotated[list[JobAdapter | PathAdapter], Field(min_length=1, max_length=64)]
+    adapters: Annotated[list[Adapter], Field(min_length=1, max_length=64)]
+    dataset: Dataset | None = None
+    max_length: MaxLength = 512
+    loss_on: LossOn = "auto"
+    held_out: HeldOut = 0.05
     evaluation: Evaluation = Evaluation()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(17, ge=0, le=2**31 - 1)
     metadata: Metadata = {}
+
+    @property
+    def supervision(self) -> Training:
+        """As a finetune's; nothing is trained."""
+        return Training(
+            batch_size=1, max_length=self.max_length, loss_on=self.loss_on, held_out=self.held_out
+        )
 
 
 def finetune_unless_said(body: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from service.jobs import FailureClass, JobState, Phase
-from service.schemas.result import View
+from service.schemas.result import JobLaw, View
 from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
 
 T = TypeVar("T")
@@ -60,7 +60,10 @@ class Job(View):
     children: SweepChildren | None
     """Of sweeps: how many children stand where."""
     error: JobError | None
-    law: dict[str, Any] | None
+    law: JobLaw | None
+    """Of one finished job: did it forget more than its recipe's law expects? Null in lists."""
+    law_reason: str | None
+    """Why a job with law points has no `law` yet."""
     metadata: dict[str, str]
     spec: Annotated[FinetuneSpec | EvaluateSpec | SweepSpec, Field(discriminator="type")]
 
@@ -98,6 +101,7 @@ class CheckpointView(View):
     kl: float | None
     ce_soft: float | None
     same_top: float | None
+    delta_norm: float | None = None
 
 
 class Artifact(View):

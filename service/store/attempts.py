@@ -12,7 +12,7 @@ from service.store.database import Database
 from service.store.moves import CLAIMABLE, HELD, announce, move, owned
 from service.store.outcomes import write_outcome
 from service.store.reports import write_reports
-from service.store.rows import Claim
+from service.store.rows import Claim, PointGroup
 from service.store.sweeps import follow
 from service.tables import epoch_now, jobs
 
@@ -80,9 +80,7 @@ class Attempts(Database):
         claim: Claim,
         result: Mapping[str, Any],
         *,
-        group: str | None = None,
-        recipe: Mapping[str, Any] | None = None,
-        points: Sequence[Mapping[str, Any]] = (),
+        points: Sequence[PointGroup] = (),
         artifacts: Sequence[Mapping[str, Any]] = (),
         artifacts_prefix: str | None = None,
     ) -> None:
@@ -92,19 +90,10 @@ class Attempts(Database):
                 connection,
                 claim,
                 JobState.SUCCEEDED,
-                law=result.get("law"),
                 error=None,
                 artifacts_prefix=artifacts_prefix,
             )
-            write_outcome(
-                connection,
-                claim,
-                result,
-                group=group,
-                recipe=recipe,
-                points=points,
-                artifacts=artifacts,
-            )
+            write_outcome(connection, claim, result, points=points, artifacts=artifacts)
             follow(connection, ended.sweep_id)
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, retry: bool = False) -> None:

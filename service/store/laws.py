@@ -63,9 +63,12 @@ class Laws(Database):
     ) -> tuple[list[dict[str, Any]], bool]:
         """Newest first. `filters`: form, metric, group; several values mean any of them.
 
+        A law of a group but of no series serves one residual, and is not listed.
+
         Raises NotFound where `after` is no law.
         """
         query = _laws().order_by(laws.c.id.desc()).limit(limit + 1)
+        query = query.where(laws.c.group.is_(None) | laws.c.series.is_not(None))
         for key, value in (filters or {}).items():
             one = value is None or isinstance(value, str)
             query = query.where(laws.c[key] == value if one else laws.c[key].in_(value or ()))

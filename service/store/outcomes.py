@@ -9,7 +9,7 @@ from service.errors import NotFinished
 from service.jobs import TERMINAL
 from service.store.database import Database, upsert
 from service.store.jobs import read_job
-from service.store.rows import Claim
+from service.store.rows import Claim, PointGroup
 from service.tables import artifacts, groups, points, results
 
 
@@ -43,9 +43,7 @@ def write_outcome(
     claim: Claim,
     result: Mapping[str, Any],
     *,
-    group: str | None,
-    recipe: Mapping[str, Any] | None,
-    points: Sequence[Mapping[str, Any]],
+    points: Sequence[PointGroup],
     artifacts: Sequence[Mapping[str, Any]],
 ) -> None:
     """Inserts only: a second result for one job violates the primary key."""
@@ -54,8 +52,8 @@ def write_outcome(
         insert(results).values(job_id=job_id, attempt=claim.attempt, body=dict(result))
     )
     _write_artifacts(connection, job_id, artifacts)
-    if group is not None and recipe is not None and points:
-        _write_points(connection, job_id, group, recipe, points)
+    for group in points:
+        _write_points(connection, job_id, group)
 
 
 def _write_artifacts(
@@ -69,24 +67,23 @@ def _write_artifacts(
         connection.execute(insert(artifacts), rows)
 
 
-def _write_points(
-    connection: Connection,
-    job_id: str,
-    group: str,
-    recipe: Mapping[str, Any],
-    measured: Sequence[Mapping[str, Any]],
-) -> None:
+def _write_points(connection: Connection, job_id: str, measured: PointGroup) -> None:
     names = ("base_model", "base_digest", "dataset", "dataset_digest", "corpus", "corpus_digest")
+    recipe = measured.recipe
     connection.execute(
         upsert(connection, groups)
-        .values(digest=group, recipe=dict(recipe), **{name: recipe[name] for name in names})
+        .values(digest=measured.group, recipe=recipe, **{name: recipe[name] for name in names})
         .on_conflict_do_nothing(index_elements=["digest"])
     )
-    columns = ("rank", "step", "trainable_params", "ft_loss", "ce_soft", "kl", "ce_hard")
+    columns = [column.name for column in points.c if column.name not in ("job_id", "group")]
     connection.execute(
         insert(points),
         [
-            {"job_id": job_id, "group": group, **{name: point.get(name) for name in columns}}
-            for point in measured
+            {
+                "job_id": job_id,
+                "group": measured.group,
+                **{name: point.get(name) for name in columns},
+            }
+            for point in measured.points
         ],
     )

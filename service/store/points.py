@@ -1,9 +1,10 @@
-"""Stored law points, by recipe."""
+"""Stored law points, by recipe. A checkpoint that two jobs measured is one point: the newer."""
 
 from typing import Any
 
 from sqlalchemy import select
 
+from service.errors import NotFound
 from service.store.database import Database
 from service.store.rows import PointGroup
 from service.tables import groups, jobs, points
@@ -18,15 +19,25 @@ class Points(Database):
         corpus: str | None = None,
         group: str | None = None,
         sweep: str | None = None,
+        job: str | None = None,
     ) -> list[PointGroup]:
         """Points of the groups that match every given field, each by rank, run, step.
+
+        `sweep` and `job` choose points, the others whole groups.
 
         `base_model`, `dataset` and `corpus` match a name or a content digest.
         """
         query = (
             select(points, groups.c.recipe)
             .join(groups, groups.c.digest == points.c.group)
-            .order_by(points.c.group, points.c.rank, points.c.job_id, points.c.step)
+            .order_by(
+                points.c.group,
+                points.c.rank,
+                points.c.run,
+                points.c.trainable_params,
+                points.c.step,
+                points.c.job_id,
+            )
         )
         named = {"base_model": base_model, "dataset": dataset, "corpus": corpus}
         for field, value in named.items():
@@ -35,6 +46,8 @@ class Points(Database):
                 query = query.where((groups.c[field] == value) | (digest == value))
         if group is not None:
             query = query.where(points.c.group == group)
+        if job is not None:
+            query = query.where(points.c.job_id == job)
         if sweep is not None:
             query = query.join(jobs, jobs.c.id == points.c.job_id).where(jobs.c.sweep_id == sweep)
         found: dict[str, PointGroup] = {}
@@ -42,6 +55,22 @@ class Points(Database):
             for row in connection.execute(query):
                 point: dict[str, Any] = row._asdict()
                 digest, recipe = point.pop("group"), point.pop("recipe")
-                point["run"] = point.pop("job_id")
-                found.setdefault(digest, PointGroup(digest, recipe)).points.append(point)
+                del point["job_id"]
+                kept = found.setdefault(digest, PointGroup(digest, recipe)).points
+                if kept and _place(kept[-1]) == _place(point):
+                    kept.pop()
+                kept.append(point)
         return list(found.values())
+
+    def recipe(self, group: str) -> dict[str, Any]:
+        """What the points of a stored group have in common. Raises NotFound."""
+        query = select(groups.c.recipe).where(groups.c.digest == group)
+        with self._read() as connection:
+            found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
+        if found is None:
+            raise NotFound(f"no group {group}", id=group)
+        return found
+
+
+def _place(point: dict[str, Any]) -> tuple[Any, ...]:
+    return point["run"], point["trainable_params"], point["step"]

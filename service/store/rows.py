@@ -24,7 +24,6 @@ class JobRow:
     finished_at: float | None
     sweep_id: str | None
     error: dict[str, Any] | None
-    law: dict[str, Any] | None
     metadata: dict[str, str]
     owner: str | None
     artifacts_prefix: str | None
@@ -73,4 +72,4 @@ class PointGroup:
     group: str
     recipe: dict[str, Any]
     points: list[dict[str, Any]] = field(default_factory=list)
-    """Each {run, rank, trainable_params, step, ft_loss, ce_soft, kl, ce_hard}."""
+    """Each with the fields of `laws.quantities.Point`."""

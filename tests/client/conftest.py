@@ -124,7 +124,6 @@ class Service:
     def finish(self, claim: Claim, *kls: float) -> None:
         """Succeed with a result, law points and one artifact."""
         result = measured(*kls)
-        found = points_of(claim.job_id, claim.spec, result)
         prefix = f"jobs/{claim.job_id}/1"
         name = "checkpoints/step-000010/adapter_config.json"
         file = self.settings.home / "artifacts" / prefix / name
@@ -135,9 +134,7 @@ class Service:
         self.store.finish(
             claim,
             result,
-            group=found.group,
-            recipe=found.recipe,
-            points=found.points,
+            points=points_of(claim.job_id, claim.spec, result),
             artifacts=kept,
             artifacts_prefix=prefix,
         )

@@ -24,6 +24,8 @@ PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.FtLoss, result.FtLoss),
     (wire.Forgetting, result.Forgetting),
     (wire.Checkpoint, result.Checkpoint),
+    (wire.LawResidual, result.LawResidual),
+    (wire.JobLaw, result.JobLaw),
     (wire.Provenance, result.Provenance),
     (wire.Result, result.Result),
     (law_wire.Point, laws.Point),

@@ -138,6 +138,17 @@ def test_show_tells_where_a_job_stands(service) -> None:
     assert json.loads(service.forgetting("jobs", "show", job_id, "--json").stdout)["id"] == job_id
 
 
+def test_an_evaluation_is_shown_with_and_without_rows(service) -> None:
+    base = service.spec["base_model"]
+    spec = {"type": "evaluate", "base_model": base, "adapters": [{"path": base}]}
+    spec["evaluation"] = service.spec["evaluation"]
+    bare = service.client.create_job(spec)["id"]
+    assert "dataset" not in service.forgetting("jobs", "show", bare).stdout
+    rows = {"dataset": {"path": "rows.jsonl"}, "max_length": 64}
+    with_rows = service.client.create_job(spec | rows)["id"]
+    assert "rows.jsonl" in service.forgetting("jobs", "show", with_rows).stdout
+
+
 def test_what_a_model_writes_cannot_steer_the_terminal(service) -> None:
     job_id = service.submit()
     service.finish(service.start())

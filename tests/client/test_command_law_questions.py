@@ -1,4 +1,4 @@
-"""`forgetting laws fit | predict | plan | plot` over the real application, and what files it reads."""
+"""`forgetting laws fit | predict | plan | plot` over the real application; the files it reads."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -121,7 +121,7 @@ def test_pictures_are_written(service, tmp_path: Path) -> None:
     run(service, "predict", law_id, *question)
     assert "limit 0.4" in (tmp_path / "asked.svg").read_text()
     run(service, "show", law_id, "--plot", str(tmp_path / "shown.svg"))
-    assert "limit" not in (tmp_path / "shown.svg").read_text()
+    assert ">limit " not in (tmp_path / "shown.svg").read_text()
     for bad in ("law.gif", "nowhere/law.svg"):
         assert "--plot" in run(service, "plot", law_id, str(tmp_path / bad), exit_code=2).stderr
     run(service, "plot", law_id, str(tmp_path / "law.svg"), "--kind", "loss", exit_code=2)

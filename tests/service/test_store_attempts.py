@@ -120,12 +120,12 @@ def test_finish_records_one_result(store: Store) -> None:
     store.beat(held, [{"kind": "phase", "phase": "fitting"}])
     files = [{"name": "b", "bytes": 2**40, "sha256": "sha256:b"}]
     files += [{"name": "a", "bytes": 1, "sha256": "sha256:a"}]
-    store.finish(held, {"kl": 0.5, "law": {"residual": 0.1}}, artifacts=files, artifacts_prefix="p")
+    store.finish(held, {"kl": 0.5}, artifacts=files, artifacts_prefix="p")
     job = store.job(job_id)
-    assert (job.state, job.phase, job.law) == ("succeeded", None, {"residual": 0.1})
+    assert (job.state, job.phase) == ("succeeded", None)
     assert job.finished_at is not None
     assert job.artifacts_prefix == "p"
-    assert store.result(job_id) == {"kl": 0.5, "law": {"residual": 0.1}}
+    assert store.result(job_id) == {"kl": 0.5}
     assert [a["name"] for a in store.artifacts(job_id)] == ["a", "b"]
     assert store.artifacts(job_id)[1]["bytes"] == 2**40
     assert kinds(store, job_id)[-2:] == ["succeeded", "done:succeeded"]

@@ -22,7 +22,7 @@ def test_a_new_job_shows_its_whole_spec(store: Store) -> None:
     assert job.spec == finetune("org/model", metadata={"team": "a"}).model_dump(mode="json")
     assert job.metadata == {"team": "a"}
     assert job.owner == "me"
-    assert (job.started_at, job.finished_at, job.error, job.law) == (None, None, None, None)
+    assert (job.started_at, job.finished_at, job.error) == (None, None, None)
     assert abs(job.created_at - store.ping()) < 5
     assert kinds(store, job.id) == ["queued"]
 
@@ -160,9 +160,11 @@ def test_no_json_in_the_database_holds_nan_or_infinity(store: Store) -> None:
             {"kind": "checkpoint", "step": 1, "adapter": "a", "kl": nan, "train_loss": inf},
         ],
     )
-    store.finish(held, {"kl": {"value": nan, "ci95": (inf, 1.0)}, "law": {"r": nan}})
-    assert store.result(job.id) == {"kl": {"value": None, "ci95": [None, 1.0]}, "law": {"r": None}}
-    assert store.job(job.id).law == {"r": None}
+    store.finish(held, {"kl": {"value": nan, "ci95": (inf, 1.0)}, "by": {"r": nan}})
+    assert store.result(job.id) == {
+        "kl": {"value": None, "ci95": [None, 1.0]},
+        "by": {"r": None},
+    }
     assert store.metrics(job.id)["train_loss"][0].value is None
     assert store.checkpoints(job.id)[0]["kl"] is None
     assert store.events(job.id)[3].data == {"message": "x", "seen": [None, {"deep": None}]}

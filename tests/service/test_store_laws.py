@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from service.errors import NotFound
-from service.store import Store
+from service.store import PointGroup, Store
 from service.tables import workers
 from tests.specs import claim, finetune, sweep
 
@@ -25,13 +25,15 @@ RECIPE = {
 
 def point(step: int, rank: int = 8, **fields: Any) -> dict[str, Any]:
     measured = {"ft_loss": 2.0, "ce_soft": 3.0, "kl": 0.1, "ce_hard": 3.5}
+    measured |= {"learning_rate": 1e-4, "delta_norm": 0.5}
     return {"rank": rank, "trainable_params": rank * 2**32, "step": step, **measured, **fields}
 
 
 def finish(store: Store, group: str, recipe: dict[str, Any], points: list[dict[str, Any]]) -> str:
     """Finish the oldest job with these points; its id."""
     held = claim(store)
-    store.finish(held, {}, group=group, recipe=recipe, points=points)
+    own = [{"run": held.job_id} | point for point in points]
+    store.finish(held, {}, points=[PointGroup(group, recipe, own)])
     return held.job_id
 
 
@@ -66,6 +68,34 @@ def test_points_come_back_by_recipe(store: Store) -> None:
     assert [g.group for g in store.points(sweep=parent)] == ["sha256:g"]
     store.delete_job(alone)
     assert [g.group for g in store.points()] == ["sha256:g"]
+
+
+def test_a_checkpoint_measured_twice_is_one_point_the_newer(store: Store) -> None:
+    for kl in (0.1, 0.3, 0.2):
+        store.add_job(finetune())
+        again = [point(4, kl=kl) | {"run": "theirs"}, point(8, kl=1 + kl) | {"run": "theirs"}]
+        held = claim(store)
+        store.finish(held, {}, points=[PointGroup("sha256:g", RECIPE, again)])
+    (group,) = store.points()
+    assert [(p["step"], p["kl"]) for p in group.points] == [(4, 0.2), (8, 1.2)]
+    (own,) = store.points(job=held.job_id)
+    assert own.points == group.points
+    store.delete_job(held.job_id)
+    assert [p["kl"] for p in store.points()[0].points] == [0.3, 1.3]
+
+
+def test_one_job_may_leave_points_in_several_groups(store: Store) -> None:
+    store.add_job(finetune())
+    held = claim(store)
+    runs = [PointGroup(f"sha256:{n}", RECIPE, [point(4) | {"run": n}]) for n in ("a", "b")]
+    store.finish(held, {}, points=runs)
+    assert [(g.group, g.points[0]["run"]) for g in store.points(job=held.job_id)] == [
+        ("sha256:a", "a"),
+        ("sha256:b", "b"),
+    ]
+    assert store.recipe("sha256:a") == RECIPE
+    with pytest.raises(NotFound):
+        store.recipe("sha256:c")
 
 
 def test_only_finished_jobs_have_points(store: Store) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.recipe import group_of, points_of, recipe_of
+from service.recipe import family_of, group_of, points_of, recipe_of
 from service.schemas.spec import FinetuneSpec
 from tests.specs import evaluate, finetune
 
@@ -68,6 +68,18 @@ def test_other_weights_data_or_precision_are_another_recipe(field: str) -> None:
     assert group(**{field: "other"}) != group()
 
 
+def test_groups_of_one_family_differ_in_their_learning_rate_alone() -> None:
+    def recipe(**training: Any) -> dict[str, Any]:
+        return recipe_of(finetune(training=training), PROVENANCE)
+
+    slow, fast = recipe(learning_rate=1e-4), recipe(learning_rate=1e-3)
+    assert group_of(slow) != group_of(fast)
+    assert family_of(slow) == family_of(fast)
+    assert family_of(recipe(learning_rate=1e-4, batch_size=8)) != family_of(slow)
+    assert family_of(slow | {"dataset": "another/name.jsonl"}) == family_of(slow)
+    assert family_of(slow) != group_of(slow)
+
+
 def test_length_belongs_to_a_schedule_that_decays() -> None:
     def cosine(steps: int) -> str:
         return group({"lr_scheduler_type": "cosine", "max_steps": steps})
@@ -104,6 +116,7 @@ def checkpoint(step: int | None, heldout: float | None = 2.5, kl: float = 0.1) -
         "rank": 8,
         "trainable_params": 1000,
         "ft_loss": {"train": 2.0, "heldout": heldout},
+        "delta_norm": 1.5,
         "forgetting": {
             "ce_soft": {"value": 3.0},
             "kl": {"value": kl},
@@ -118,10 +131,10 @@ def test_every_measured_checkpoint_is_a_point() -> None:
     spec = finetune()
     result = {"checkpoints": rows, "provenance": PROVENANCE}
     for given in (spec, spec.model_dump(mode="json")):
-        group_, recipe, points = points_of("job_1", given, result)
-        assert recipe == recipe_of(FinetuneSpec.model_validate(spec), PROVENANCE)
-        assert group_ == group_of(recipe)
-        assert points == [
+        (found,) = points_of("job_1", given, result)
+        assert found.recipe == recipe_of(FinetuneSpec.model_validate(spec), PROVENANCE)
+        assert found.group == group_of(found.recipe)
+        assert found.points == [
             {
                 "run": "job_1",
                 "rank": 8,
@@ -131,6 +144,8 @@ def test_every_measured_checkpoint_is_a_point() -> None:
                 "ce_soft": 3.0,
                 "kl": kl,
                 "ce_hard": 3.5,
+                "learning_rate": spec.training.learning_rate,
+                "delta_norm": 1.5,
             }
             for step, kl in ((1, 0.1), (2, 0.2))
         ]
@@ -138,7 +153,7 @@ def test_every_measured_checkpoint_is_a_point() -> None:
 
 def test_what_trains_nothing_has_no_points() -> None:
     result = {"checkpoints": [checkpoint(1)], "provenance": PROVENANCE}
-    assert points_of("job_1", evaluate(), result) == (None, None, [])
-    assert points_of("job_1", evaluate().model_dump(mode="json"), result) == (None, None, [])
+    assert points_of("job_1", evaluate(), result) == []
+    assert points_of("job_1", evaluate().model_dump(mode="json"), result) == []
     empty = {"checkpoints": [checkpoint(None)], "provenance": PROVENANCE}
-    assert points_of("job_1", finetune(), empty) == (None, None, [])
+    assert points_of("job_1", finetune(), empty) == []

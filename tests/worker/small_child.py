@@ -17,18 +17,21 @@ from typing import Any
 from service import lifeline
 from service.errors import DatasetUnreadable, SystemFault
 from service.schemas.result import (
+    Checkpoint,
     Cost,
     DeltaP,
     DocumentScore,
     Engine,
     Estimate,
+    Forgetting,
     FtLoss,
+    LoraFacts,
     NoiseFloor,
     Perplexity,
     Provenance,
     Result,
 )
-from service.schemas.spec import Runnable
+from service.schemas.spec import EvaluateSpec, Runnable
 from service.settings import Settings
 from worker import child
 
@@ -62,7 +65,9 @@ def execute(
         DEEDS[deed](workdir, report, stop)
     (workdir / "artifacts" / "deep").mkdir(exist_ok=True)
     (workdir / "artifacts" / "deep" / "kept.txt").write_text("kept")
-    return result()
+    if isinstance(spec, EvaluateSpec):
+        (workdir / "artifacts" / "result.json").write_text(result(spec).model_dump_json())
+    return result(spec)
 
 
 def wait(workdir: Path, report: child.Report, stop: threading.Event) -> None:
@@ -129,25 +134,42 @@ DEEDS = {
 }
 
 
-def result() -> Result:
-    """A whole result of one document, with made-up numbers that agree with each other."""
+def result(spec: Runnable) -> Result:
+    """A whole result of one document, with made-up numbers that agree with each other; and of an
+    evaluation's adapters, each one like the other."""
     one = Estimate(value=1.0, ci_reason="1 document; an interval needs 10")
     document = DocumentScore(
         index=0, title="", n_positions=1, kl=1, ce_soft=1, ce_hard=1, same_top=1,
         nll_base=1, nll_tuned=1,
     )  # fmt: skip
+    candidates = spec.adapters if isinstance(spec, EvaluateSpec) else []
     provenance = Provenance(
-        base="sha256:0", tokenizer="sha256:0", adapter=None, corpus="sha256:0", dataset=None,
+        base="sha256:0", tokenizer="sha256:0", adapter=None, corpus="sha256:0",
+        dataset="sha256:0" if spec.dataset else None,
         context=8, begins_with_bos=True, dtype="float32", device="cpu", engine="transformers",
         route="identity", scoring_version=2, window_rule="made", versions={}, seed=1,
         base_revision=None, dataset_format=None, corpus_kind="text",
     )  # fmt: skip
-    return Result(
+    forgetting = Forgetting(
         kl=one, ce_soft=one, ce_hard=one, same_top=one, same_top5=one, nll_base=one, nll_tuned=one,
         kl_reverse=None, h_base=0.0, kl_percentiles={"median": 1.0}, delta_p=DeltaP(mean=0, rms=0),
-        ppl=Perplexity(base=1, tuned=1, ln_ratio=0), by_confidence=[], documents=[document],
+        ppl=Perplexity(base=1, tuned=1, ln_ratio=0), by_confidence=[],
+    )  # fmt: skip
+    checkpoints = [
+        Checkpoint(
+            step=candidate.step, adapter="theirs", rank=4, trainable_params=100,
+            ft_loss=FtLoss(train=None, heldout=2.0), forgetting=forgetting, delta_norm=1.0,
+            lora=LoraFacts(
+                peft="lora", target_modules=["q_proj"], all_linear=False, use_rslora=True,
+                lora_alpha=1, lora_dropout=0,
+            ),
+        )
+        for candidate in candidates
+    ]  # fmt: skip
+    return Result(
+        **dict(forgetting), documents=[document],
         n_documents=1, n_windows=1, n_positions=1, ft_loss=FtLoss(train=None, heldout=None),
-        checkpoints=[], worst_windows=[], worst_tokens=[], law=None,
+        checkpoints=checkpoints, worst_windows=[], worst_tokens=[], law=None,
         engine=Engine(name="transformers", reason="asked"),
         noise_floor=NoiseFloor(kl=0, max_abs=0, n_positions=1), parity=None, provenance=provenance,
         cost=Cost(base_forward_tokens=1, tuned_forward_tokens=1, training_tokens=0, seconds={}),

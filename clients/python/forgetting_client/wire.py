@@ -5,6 +5,8 @@ Nothing is validated here: a field that a newer service adds passes through unto
 
 from typing import Any, Literal, TypedDict
 
+from forgetting_client.law_wire import Form, Metric
+
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -36,6 +38,29 @@ class SweepChildren(TypedDict):
     cancelled: int
 
 
+class LawResidual(TypedDict):
+    """One run's last point against its recipe's law, fitted without this run. Nats per token."""
+
+    id: str
+    form: Form
+    metric: Metric
+    run: str
+    step: int
+    measured: float
+    expected: float
+    residual: float
+    z: float
+    ci95: tuple[float, float] | None
+    pi95: tuple[float, float]
+    n_runs: int
+    extrapolating: bool
+
+
+class JobLaw(LawResidual):
+    also: list[LawResidual]
+    """The same run by the joint law, and the job's other runs."""
+
+
 class Job(TypedDict):
     id: str
     type: Literal["finetune", "evaluate", "sweep"]
@@ -51,7 +76,8 @@ class Job(TypedDict):
     sweep: str | None
     children: SweepChildren | None
     error: JobError | None
-    law: dict[str, Any] | None
+    law: JobLaw | None
+    law_reason: str | None
     metadata: dict[str, str]
     spec: dict[str, Any]
 
@@ -87,6 +113,7 @@ class CheckpointView(TypedDict):
     kl: float | None
     ce_soft: float | None
     same_top: float | None
+    delta_norm: float | None
 
 
 class Artifact(TypedDict):
@@ -135,6 +162,8 @@ class Checkpoint(TypedDict):
     trainable_params: int | None
     ft_loss: FtLoss
     forgetting: Forgetting
+    delta_norm: float | None
+    lora: dict[str, Any] | None
 
 
 class Provenance(TypedDict):
@@ -173,7 +202,8 @@ class Result(Forgetting):
     checkpoints: list[Checkpoint]
     worst_windows: list[dict[str, Any]]
     worst_tokens: list[dict[str, Any]]
-    law: dict[str, Any] | None
+    law: JobLaw | None
+    law_reason: str | None
     engine: dict[str, str]
     noise_floor: dict[str, float]
     parity: dict[str, Any] | None

@@ -50,7 +50,6 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("last_event", sa.Integer(), nullable=False),
         sa.Column("error", sa.JSON(), nullable=True),
-        sa.Column("law", sa.JSON(), nullable=True),
         sa.Column("artifacts_prefix", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["sweep_id"], ["jobs.id"], name="fk_jobs_sweep_id", ondelete="CASCADE"
@@ -111,6 +110,7 @@ def upgrade() -> None:
         sa.Column("kl", sa.Double(), nullable=True),
         sa.Column("ce_soft", sa.Double(), nullable=True),
         sa.Column("same_top", sa.Double(), nullable=True),
+        sa.Column("delta_norm", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name="fk_checkpoints_job_id", ondelete="CASCADE"
         ),
@@ -153,6 +153,7 @@ def upgrade() -> None:
     op.create_table(
         "points",
         sa.Column("job_id", sa.String(length=32), nullable=False),
+        sa.Column("run", sa.String(length=128), nullable=False),
         sa.Column("step", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("group", sa.String(length=71), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=True),
@@ -161,11 +162,13 @@ def upgrade() -> None:
         sa.Column("ce_soft", sa.Double(), nullable=True),
         sa.Column("kl", sa.Double(), nullable=True),
         sa.Column("ce_hard", sa.Double(), nullable=True),
+        sa.Column("learning_rate", sa.Double(), nullable=True),
+        sa.Column("delta_norm", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(["group"], ["groups.digest"], name="fk_points_group"),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name="fk_points_job_id", ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("job_id", "step", name="pk_points"),
+        sa.PrimaryKeyConstraint("job_id", "run", "step", name="pk_points"),
     )
     op.create_index("ix_points_group", "points", ["group"])
     op.create_table(

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forgetting_client.command.output import clean, console
+from forgetting_client.command.residual import sentences
 from forgetting_client.command.words import (
     NOTHING,
     STYLES,
@@ -113,7 +114,7 @@ def about(job: Job) -> Iterable[tuple[str, str]]:
     spec = job["spec"]
     evaluation = spec["evaluation"]
     yield "base model", spec["base_model"]
-    if "dataset" in spec:
+    if spec.get("dataset"):
         yield "dataset", spec["dataset"]["path"]
     if "training" in spec:
         yield "training", recipe(spec)
@@ -168,6 +169,8 @@ def result_tables(result: Result) -> list[RenderableType]:
             means.add_row(name, number(one["value"]), interval(one["ci95"]))
     means.add_row("L_ft", number(result["ft_loss"]["heldout"]), NOTHING)
     parts = titled("Forgetting, nats per token", means)
+    if told := [*map(clean, sentences(result))]:
+        parts += ["", *told]
     if len(result["checkpoints"]) > 1:
         parts += titled("Checkpoints", measured_table(result["checkpoints"]))
     tokens = result["worst_tokens"][:WORST]
@@ -223,5 +226,7 @@ def notes(result: Result) -> Iterable[str]:
     reason = result["kl"].get("ci_reason")
     if reason:
         yield f"no interval: {reason}"
+    if result.get("law_reason"):
+        yield f"no law yet: {result['law_reason']}"
     for warning in result["warnings"]:
         yield f"warning: {warning}"
