@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml clients/python/pyproject.toml constraints.txt install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format bench lock clean
+.PHONY: help demo test serve check format bench replicate-paper lock clean
 
 help:  ## Print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  TORCH_INDEX=URL  where pip finds the CPU build of torch, if not where it looks by itself"
 	@echo "  VENV=DIR         virtual environment (default .venv)"
@@ -40,6 +40,9 @@ format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format
 bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks.divergence
 	$(BIN)/python -m benchmarks.laws
+
+replicate-paper: $(VENV)/.installed-demo  ## Print the paper's sweep as a spec, and its GPU hours; SUBMIT=1 sends it
+	$(BIN)/python -m demo.replicate_paper $(if $(SUBMIT),--submit)
 
 lock:  ## Renew constraints.txt: the newest of everything but torch
 	sed -i -n '1p;/^torch==/p' constraints.txt

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from forgetting_client import ForgettingClient
-from forgetting_client.wire import Law
+from forgetting_client.law_wire import Law
 from rich.table import Table
 
 from demo.points import Measured, Picture, Predicted, rows

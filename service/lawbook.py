@@ -3,38 +3,26 @@
 `service.laws` holds the mathematics; here its values meet the store and the wire.
 """
 
-import hashlib
 import heapq
-import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from service import selection
+from service.asking import answer, fit_of, plan_of
 from service.errors import InvalidSpec, TooFewPoints
+from service.fitting import body_of, fitted, judged
+from service.law_picture import picture_of
+from service.law_views import law_view, pending_law
 from service.laws import quantities
-from service.laws.fit import MIN_DISTINCT, MIN_POINTS, fit
-from service.laws.law import LawFit
-from service.laws.predict import predict
-from service.present import rfc3339
+from service.pictures import Kind, Picture
 from service.residuals import job_law
-from service.schemas.laws import (
-    FitRequest,
-    Form,
-    Law,
-    LawPage,
-    Laws,
-    Metric,
-    PendingLaw,
-    Point,
-    Prediction,
-    PredictRequest,
-)
+from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric, PendingLaw
+from service.schemas.questions import Inverse, Plan, PlanRequest, Prediction, PredictRequest
+from service.selection import Selection
 from service.store import JobRow, PointGroup, Store
-
-FORMS: tuple[Form, ...] = ("linear", "joint")
-FIT_VERSION = 1
-"""Part of the points' digest: raised with the mathematics, so that old fits are not served."""
 
 
 class Lawbook:
@@ -46,7 +34,7 @@ class Lawbook:
 
     def page(
         self,
-        group_filter: Mapping[str, str | None],
+        wanted: Mapping[str, str | None],
         *,
         metric: Metric,
         form: Form | None,
@@ -55,19 +43,19 @@ class Lawbook:
     ) -> LawPage:
         """Laws of the stored groups, newest first, and, unfiltered, those of points by hand.
 
-        Raises NotFound where `after` is no law.
+        Raises NotFound where `after` is no law, InvalidSpec for a line of ft_loss.
         """
         start = self._store.law(after)["id"] if after is not None else None
         current: list[dict[str, Any]] = []
         pending: list[PendingLaw] = []
-        for group in self._store.points(**group_filter):
-            for one in FORMS if form is None else (form,):
-                try:
-                    current.append(self._law(group.points, one, metric, group))
-                except quantities.LawError as error:
-                    pending.append(pending_law(group, one, metric, error))
+        for one, group in self._groups(wanted, [form] if form else None, metric):
+            chosen = Selection(group.points, metric, group=group.group, recipe=group.recipe)
+            try:
+                current.append(self._law(chosen, one))
+            except quantities.LawError as error:
+                pending.append(pending_law(group, one, metric, error))
         current.sort(key=lambda body: str(body["id"]), reverse=True)
-        by_hand = iter(()) if any(group_filter.values()) else self._by_hand(metric, form, after)
+        by_hand = iter(()) if any(wanted.values()) else self._by_hand(metric, form, after)
         merged = heapq.merge(current, by_hand, key=lambda body: str(body["id"]), reverse=True)
         kept = list(islice((b for b in merged if start is None or b["id"] < start), limit + 1))
         return LawPage(
@@ -76,6 +64,30 @@ class Lawbook:
             pending=pending if after is None else [],
         )
 
+    def versions(
+        self,
+        wanted: Mapping[str, str | None],
+        *,
+        metric: Metric,
+        form: Form | None,
+        limit: int,
+        after: str | None,
+    ) -> LawPage:
+        """Every law that is stored, also those that newer points have superseded. Fits nothing.
+
+        Raises NotFound where `after` is no law.
+        """
+        filters: dict[str, Any] = {"metric": metric} | ({"form": form} if form else {})
+        if given := {name for name, value in wanted.items() if value}:
+            matched = selection.groups(self._store, wanted) + selection.families(
+                self._store, wanted
+            )
+            # A group keeps its laws when the jobs that its points came from are deleted.
+            alone = [wanted["group"]] if given == {"group"} else []
+            filters["group"] = [*alone, *(group.group for group in matched)]
+        page, more = self._store.list_laws(filters, limit=limit, after=after)
+        return LawPage(data=[law_view(body) for body in page], has_more=more, pending=[])
+
     def law(self, law_id: str) -> Law:
         """Raises NotFound."""
         return law_view(self._store.law(law_id))
@@ -83,8 +95,9 @@ class Lawbook:
     def residual(self, job: JobRow) -> dict[str, Any]:
         """A job's `law` and `law_reason`: did it forget more than its group's other runs say?"""
 
-        def law_of(group: PointGroup, form: Form) -> Mapping[str, Any]:
-            return self._law(group.points, form, "kl", group)
+        def law_of(others: PointGroup, form: Form) -> Mapping[str, Any]:
+            chosen = Selection(others.points, "kl", group=others.group, recipe=others.recipe)
+            return self._law(replace(chosen, for_residual=True), form)
 
         return job_law(self._store, job, law_of)
 
@@ -92,141 +105,129 @@ class Lawbook:
         """Raises TooFewPoints, InvalidSpec."""
         if (request.points is None) == (request.filter is None):
             raise InvalidSpec("give either `points` or `filter`", param="points")
-        forms = list(dict.fromkeys(request.forms))
+        metric, burn_in = request.metric, request.burn_in
         if request.points is not None:
             points = [point.model_dump() for point in request.points]
-            return Laws(data=[self._asked(points, form, request.metric, None) for form in forms])
+            chosen = Selection(points, metric, burn_in)
+            forms = forms_of(request.forms, metric, param="forms")
+            return Laws(data=[self._asked(chosen, form) for form in forms])
         assert request.filter is not None
-        groups = self._store.points(**request.filter.model_dump())
-        if not groups:
-            raise TooFewPoints(
-                "no stored point matches the filter; points come from finished finetune jobs",
-                param="filter",
-                n_points=0,
-            )
-        fitted, refusals = [], []
-        for group in groups:
-            for form in forms:
-                try:
-                    fitted.append(self._asked(group.points, form, request.metric, group))
-                except TooFewPoints as error:
-                    refusals.append(error)
-        if not fitted:
+        wanted = request.filter.model_dump()
+        laws, refusals = [], []
+        for form, group in self._groups(wanted, request.forms, metric, param="forms"):
+            part = wanted["sweep"] if self._is_part(group) else None
+            chosen = Selection(group.points, metric, burn_in, group.group, group.recipe, part)
+            try:
+                laws.append(self._asked(chosen, form))
+            except TooFewPoints as error:
+                refusals.append(error)
+        if laws:
+            return Laws(data=laws)
+        if refusals:
             raise refusals[0]
-        return Laws(data=fitted)
-
-    def predict(self, law_id: str, request: PredictRequest) -> Prediction:
-        """Raises NotFound, InvalidSpec."""
-        body = self._store.law(law_id)
-        try:
-            found = predict(LawFit.from_json(body["fit"]), **request.model_dump())
-        except quantities.BadQuery as error:
-            raise InvalidSpec(error.message, param=error.field) from error
-        return Prediction(
-            law=body["id"],
-            metric=found.metric,
-            value=found.value,
-            ci95=found.ci95,
-            pi95=found.pi95,
-            extrapolating=found.extrapolating,
-            warnings=list(found.warnings),
+        raise TooFewPoints(
+            "no stored point matches the filter; points come from finished finetune jobs",
+            param="filter",
+            n_points=0,
         )
 
-    def _asked(
+    def predict(self, law_id: str, request: PredictRequest) -> Prediction | Inverse:
+        """Raises NotFound, InvalidSpec."""
+        return answer(self._store.law(law_id), request)
+
+    def plan(self, law_id: str, request: PlanRequest) -> Plan:
+        """With the law of ft_loss over the same points.
+
+        Raises NotFound, InvalidSpec, TooFewPoints.
+        """
+        body = self._store.law(law_id)
+        if body["form"] == "linear" or body["metric"] == "ft_loss":
+            said = f"a plan needs a joint law of forgetting; this is {body['form']}"
+            raise InvalidSpec(f"{said} of {body['metric']}", param="law")
+        same = {name: body[name] for name in ("points", "group", "recipe", "sweep")}
+        chosen = Selection(metric="ft_loss", burn_in=body["provenance"]["burn_in"], **same)
+        return plan_of(body, self._kept(chosen, body["form"]), request)
+
+    def picture(self, law_id: str, *, kind: Kind | None, limit: float | None) -> Picture:
+        """Raises NotFound, InvalidSpec."""
+        body = self._store.law(law_id)
+        return picture_of(body, fit_of(body), kind=kind, limit=limit)
+
+    def _groups(
         self,
-        points: Sequence[Mapping[str, Any]],
-        form: Form,
+        wanted: Mapping[str, str | None],
+        forms: list[Form] | None,
         metric: Metric,
-        group: PointGroup | None,
-    ) -> Law:
+        *,
+        param: str = "form",
+    ) -> Iterator[tuple[Form, PointGroup]]:
+        """What the filter matches, per form; unasked, joint_lr only where rates differ."""
+        asked = forms_of(forms, metric, param=param)
+        groups = selection.groups(self._store, wanted)
+        yield from ((form, group) for group in groups for form in asked if form != "joint_lr")
+        if forms is None or "joint_lr" in forms:
+            for family in selection.families(self._store, wanted):
+                if forms is not None or selection.n_rates(family) > 1:
+                    yield "joint_lr", family
+
+    def _asked(self, chosen: Selection, form: Form) -> Law:
+        return law_view(self._kept(chosen, form))
+
+    def _kept(self, chosen: Selection, form: Form) -> dict[str, Any]:
+        """As `_law`, the errors of the mathematics in the service's own terms."""
         try:
-            return law_view(self._law(points, form, metric, group))
+            return self._law(chosen, form)
         except quantities.TooFewPoints as error:
-            details = {"form": form, "axis": error.axis, "n_points": len(points)}
-            if group is not None:
-                details["group"] = group.group
-            param = "filter" if group else "points"
+            details = {"form": form, "axis": error.axis, "n_points": len(chosen.points)}
+            if chosen.group is not None:
+                details["group"] = chosen.group
+            param = "filter" if chosen.group else "points"
             raise TooFewPoints(error.message, param=param, **details) from error
         except quantities.BadPoints as error:
             param = f"points.{error.index}.{error.field}"
             raise InvalidSpec(error.message, param=param) from error
 
-    def _law(
-        self,
-        points: Sequence[Mapping[str, Any]],
-        form: Form,
-        metric: Metric,
-        group: PointGroup | None,
-    ) -> dict[str, Any]:
-        """The stored law of exactly these points; fitted and stored if there is none."""
-        key = points_digest(points, group)
+    def _law(self, chosen: Selection, form: Form) -> dict[str, Any]:
+        """The stored law of exactly these points; fitted, judged and stored if there is none."""
+        key = chosen.fit_digest
+        found = self._store.laws_of_fit(key, chosen.metric).get(form)
+        if found is not None:
+            return found
         with self._fitting:
-            known = self._store.law_of_points(key, form, metric)
-            if known is not None:
-                return known
-            if group is not None:  # a job's checkpoint may lack one metric
-                points = [point for point in points if point[metric] is not None]
-            found = fit([quantities.Point(**p) for p in points], form, metric=metric)
-            return self._store.add_law(law_body(found, points, key, group))
+            known = self._store.laws_of_fit(key, chosen.metric)
+            if form in known:
+                return known[form]
+            law = fitted(chosen, form)
+            # The forms of one set of points are judged together, so one judgement serves all.
+            judgement = next((b["judgement"] for b in known.values() if b["judgement"]), None)
+            if judgement is None and not chosen.for_residual:
+                judgement = judged(chosen)
+            return self._store.add_law(body_of(law, chosen, judgement=judgement))
+
+    def _is_part(self, group: PointGroup) -> bool:
+        """Whether the group has more points than these."""
+        return any(
+            len(whole.points) > len(group.points) for whole in self._store.points(group=group.group)
+        )
 
     def _by_hand(
         self, metric: Metric, form: Form | None, after: str | None
     ) -> Iterator[dict[str, Any]]:
-        wanted: dict[str, str] = {"metric": metric} | ({"form": form} if form else {})
+        wanted = {"metric": metric, "group": None} | ({"form": form} if form else {})
         more = True
         while more:
             page, more = self._store.list_laws(wanted, limit=100, after=after)
-            yield from (body for body in page if body["group"] is None)
+            yield from page
             after = page[-1]["id"] if page else None
 
 
-def points_digest(points: Sequence[Mapping[str, Any]], group: PointGroup | None) -> str:
-    """sha256 over the group and its points, whatever their order."""
-    rows = sorted(json.dumps(dict(point), sort_keys=True) for point in points)
-    whole = json.dumps([FIT_VERSION, group.group if group else None, rows])
-    return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
+def forms_of(forms: list[Form] | None, metric: Metric, *, param: str) -> list[Form]:
+    """Without repetitions; null: those that every group may have.
 
-
-def law_body(
-    law: LawFit, points: Sequence[Mapping[str, Any]], digest: str, group: PointGroup | None
-) -> dict[str, Any]:
-    """What is stored: the view's fields, and under `fit` all that predictions need."""
-    whole = law.to_json()
-    return {
-        **{name: whole[name] for name in Law.model_fields if name in whole},
-        "group": group.group if group else None,
-        "recipe": group.recipe if group else None,
-        "points_digest": digest,
-        "points": [dict(point) for point in points],
-        "fit": whole,
-    }
-
-
-def law_view(body: Mapping[str, Any]) -> Law:
-    shown = {name: body[name] for name in Law.model_fields if name in body}
-    points = [{name: p.get(name) for name in Point.model_fields} for p in body["points"]]
-    return Law.model_validate(shown | {"created_at": rfc3339(body["created_at"]), "points": points})
-
-
-def pending_law(
-    group: PointGroup, form: Form, metric: Metric, error: quantities.LawError
-) -> PendingLaw:
-    measured = [point for point in group.points if point[metric] is not None]
-    wanted = {"points": (len(measured), MIN_POINTS[form])}
-    if form == "joint":
-        for axis in ("trainable_params", "step"):
-            distinct = len({point[axis] for point in measured})
-            wanted[axis] = (distinct, MIN_DISTINCT)
-    missing = {axis: need - have for axis, (have, need) in wanted.items() if have < need}
-    return PendingLaw.model_validate(
-        {
-            "group": group.group,
-            "recipe": group.recipe,
-            "form": form,
-            "metric": metric,
-            "n_points": len(measured),
-            "n_runs": len({point["run"] for point in measured}),
-            "missing": missing,
-            "detail": error.message,
-        }
-    )
+    Raises InvalidSpec: ft_loss against itself is no law.
+    """
+    if metric == "ft_loss" and forms is not None and "linear" in forms:
+        said = "a line of ft_loss against ft_loss is no law; its forms are joint and joint_lr"
+        raise InvalidSpec(said, param=param)
+    every: list[Form] = ["joint"] if metric == "ft_loss" else ["linear", "joint"]
+    return list(dict.fromkeys(forms or every))

@@ -16,6 +16,8 @@ from service.problems import PROTOCOL, problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+CSV = re.compile(rb"text/csv\s*(?:;|$)", re.IGNORECASE)
+TAKES_CSV = ("/laws", "/v1/laws")
 
 
 class RequestContext:
@@ -71,8 +73,9 @@ class Limits:
             return
         if body is None:
             await self._too_large(scope)(scope, receive, send)
-        elif body and not JSON.match(headers.get(b"content-type", b"").strip()):
+        elif body and not taken(scope["path"], headers.get(b"content-type", b"").strip()):
             said = "send Content-Type: application/json"
+            said += " or text/csv" if scope["path"] in TAKES_CSV else ""
             await problem(scope, 415, PROTOCOL[415], said)(scope, receive, send)
         else:
             await self.app(scope, replay(body, receive), send)
@@ -98,6 +101,10 @@ class Limits:
         details: dict[str, Any] = {"max_body_bytes": self._max}
         headers = {"Connection": "close"}
         return problem(scope, 413, PROTOCOL[413], said, details=details, headers=headers)
+
+
+def taken(path: str, kind: bytes) -> bool:
+    return bool(JSON.match(kind) or (path in TAKES_CSV and CSV.match(kind)))
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -232,11 +232,14 @@ laws = Table(
     Column("id", Id, primary_key=True),
     Column("created_at", Double, nullable=False, default=epoch_now()),
     Column("group", Digest, index=True),
+    # Of what was asked for, whichever points there were: a law supersedes the last of its series.
+    Column("series", Digest, index=True),
     Column("form", String(16), nullable=False),
     Column("metric", String(16), nullable=False),
-    Column("points_digest", Digest, nullable=False),
+    # Of the points and of everything else that the fit depends on.
+    Column("fit_digest", Digest, nullable=False),
     Column("body", FiniteJSON, nullable=False),
-    UniqueConstraint("points_digest", "form", "metric"),
+    UniqueConstraint("fit_digest", "form", "metric"),
 )
 
 workers = Table(

@@ -45,7 +45,7 @@ def law_of(known: Measured, form: Form, *, seed: int = 17, loss: Loss = "soft_l1
         form,
         metric=known.metric,
         loss=loss,
-        burn_in_steps=0,
+        burn_in=0,
         n_starts=N_STARTS,
         seed=seed,
     )

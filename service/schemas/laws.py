@@ -7,9 +7,11 @@ from pydantic import Field
 from service.schemas.result import View
 from service.schemas.spec import Strict
 
-Metric = Literal["ce_soft", "kl", "ce_hard"]
-Form = Literal["linear", "joint"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
+"""Forgetting; or the fine-tuning loss itself, of which a joint law is the tuning law."""
+Form = Literal["linear", "joint", "joint_lr"]
+BurnIn = Annotated[int, Field(ge=0, le=1_000_000)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class Point(Strict):
@@ -25,7 +27,7 @@ class Point(Strict):
     kl: float | None = Field(None, ge=-1e-3)
     ce_hard: float | None = Field(None, ge=0)
     learning_rate: float | None = Field(None, gt=0)
-    """Peak; null where it is not known."""
+    """Peak; only the form joint_lr asks for it."""
     delta_norm: float | None = Field(None, ge=0)
     """Frobenius norm of the whole update of the weights."""
 
@@ -47,7 +49,10 @@ class FitRequest(Strict):
     points: Annotated[list[Point], Field(min_length=1, max_length=100_000)] | None = None
     filter: LawFilter | None = None
     metric: Metric = "ce_soft"
-    forms: list[Form] = Field(["linear", "joint"], min_length=1, max_length=2)
+    forms: list[Form] | None = Field(None, min_length=1, max_length=3)
+    """null: linear and joint; of ft_loss joint alone."""
+    burn_in: BurnIn | None = None
+    """Points with `step < burn_in` are left out; null: those in the first 20 % of each run."""
 
 
 class Coefficient(View):
@@ -65,18 +70,76 @@ class Domain(View):
     ranks: list[int]
 
 
+class ExposureTried(View):
+    """One way to count training at different learning rates, and how well it predicts."""
+
+    exposure: str
+    gamma: float | None
+    gamma_ci95: tuple[float, float] | None
+    rmse: float
+    aicc: float
+    held_out_rmse: float | None
+    """Every rate predicted from the others; null below 3 rates."""
+    held_out_by_rate: list[float]
+
+
+class Across(View):
+    """In joint_lr an exposure stands where joint has the step: N * (rate / rate0)^gamma, or the
+    norm of the update."""
+
+    exposure: Literal["cumulated_rate", "rate_power", "delta_norm", "steps"]
+    gamma: float | None
+    gamma_ci95: tuple[float, float] | None
+    rates: list[float]
+    delta_norm: tuple[float, float] | None
+    """Span of the norms, where every point has one."""
+    chosen_by: Literal["held_out", "aicc", "asked"]
+    reason: str
+    candidates: list[ExposureTried]
+
+
+class LeftOut(View):
+    """Points that the law has but was not fitted to."""
+
+    burn_in: int
+    """In the warm-up."""
+    unmeasured: int
+    """Without the metric or, for joint_lr, without a learning rate."""
+
+
+class LawProvenance(View):
+    """With the recipe and the points themselves, all that it takes to fit the law again."""
+
+    points_digest: str
+    """sha256 of the points' content, in whatever order they came."""
+    burn_in: int | None
+    """As asked for; null: the first 20 % of each run."""
+    left_out: LeftOut
+    fit_version: int
+    """Of the mathematics: raised where the same points would give another law."""
+    versions: dict[str, str]
+
+
 class Law(View):
     """linear: L_f = -c_f_ft * L_ft + s_f_ft.
-    joint: L_f = sign * (A P^-alpha + B N^-beta)^rho + shift."""
+    joint: L_f = sign * (A P^-alpha + B N^-beta)^rho + shift.
+    joint_lr: joint, with the learning rate as a third axis."""
 
     id: str
     form: Form
     metric: Metric
     created_at: str
+    version: int | None
+    """Place among the fits of this group, form and metric; null for points sent by hand."""
+    supersedes: str | None
+    """The version before; it stays readable."""
     group: str | None
-    """Digest of the recipe that the points share; null for points sent by hand."""
+    """Digest of the recipe that the points share (joint_lr: of the recipe without its learning
+    rate); null for points sent by hand."""
     recipe: dict[str, Any] | None
     coefficients: dict[str, Coefficient]
+    across: Across | None
+    """How the learning rate enters; of joint_lr alone."""
     r2: float
     rmse: float
     n_points: int
@@ -85,9 +148,11 @@ class Law(View):
     """trainable_params = params_per_rank * rank, where the points agree on it."""
     domain: Domain
     condition_number: float | None
-    points_digest: str
+    provenance: LawProvenance
     points: list[Point]
     warnings: list[str]
+    judgement: dict[str, Any] | None
+    """How far the law can be trusted: see docs/laws.md. null where there is too little to judge."""
 
 
 class PendingLaw(View):
@@ -99,7 +164,7 @@ class PendingLaw(View):
     metric: Metric
     n_points: int
     n_runs: int
-    missing: dict[Literal["points", "trainable_params", "step"], int]
+    missing: dict[Literal["points", "trainable_params", "step", "learning_rate"], int]
     """How many more are needed: points, or distinct values of an axis. Empty: too little spread."""
     detail: str
 
@@ -116,24 +181,3 @@ class LawPage(View):
     data: list[Law]
     has_more: bool
     pending: list[PendingLaw]
-
-
-class PredictRequest(Strict):
-    """joint: `rank` or `trainable_params`, with `step`. linear: `ft_loss`."""
-
-    rank: int | None = Field(None, ge=1, le=1_000_000)
-    trainable_params: int | None = Field(None, ge=1)
-    step: int | None = Field(None, ge=1)
-    ft_loss: float | None = Field(None, ge=0)
-
-
-class Prediction(View):
-    law: str
-    metric: Metric
-    value: float
-    ci95: tuple[float, float] | None
-    """Where the curve lies."""
-    pi95: tuple[float, float] | None
-    """Where a new run would fall."""
-    extrapolating: bool
-    warnings: list[str]

@@ -3,12 +3,12 @@
 from typing import Any, get_type_hints
 
 import pytest
-from forgetting_client import errors, wire
+from forgetting_client import errors, law_wire, wire
 from forgetting_client.command.faults import ADVICE, EXIT_CODES, exit_code
 from pydantic import BaseModel
 
 from service import errors as service_errors
-from service.schemas import laws, result, views
+from service.schemas import laws, questions, result, views
 
 PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.Progress, views.Progress),
@@ -28,11 +28,21 @@ PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.JobLaw, result.JobLaw),
     (wire.Provenance, result.Provenance),
     (wire.Result, result.Result),
-    (wire.Point, laws.Point),
-    (wire.Coefficient, laws.Coefficient),
-    (wire.Domain, laws.Domain),
-    (wire.Law, laws.Law),
-    (wire.Prediction, laws.Prediction),
+    (law_wire.Point, laws.Point),
+    (law_wire.Coefficient, laws.Coefficient),
+    (law_wire.Domain, laws.Domain),
+    (law_wire.ExposureTried, laws.ExposureTried),
+    (law_wire.Across, laws.Across),
+    (law_wire.LeftOut, laws.LeftOut),
+    (law_wire.LawProvenance, laws.LawProvenance),
+    (law_wire.Law, laws.Law),
+    (law_wire.PendingLaw, laws.PendingLaw),
+    (law_wire.Forecast, questions.Forecast),
+    (law_wire.Prediction, questions.Prediction),
+    (law_wire.Furthest, questions.Furthest),
+    (law_wire.Inverse, questions.Inverse),
+    (law_wire.Option, questions.Option),
+    (law_wire.Plan, questions.Plan),
 ]
 
 

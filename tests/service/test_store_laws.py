@@ -38,8 +38,8 @@ def finish(store: Store, group: str, recipe: dict[str, Any], points: list[dict[s
 
 
 def law(digest: str = "sha256:p", **fields: Any) -> dict[str, Any]:
-    body = {"form": "linear", "metric": "kl", "group": "sha256:g", "points_digest": digest}
-    return {**body, "coefficients": {"slope": {"value": 1.5}}, **fields}
+    body = {"form": "linear", "metric": "kl", "group": "sha256:g", "fit_digest": digest}
+    return {"series": None, **body, "coefficients": {"slope": {"value": 1.5}}, **fields}
 
 
 def test_points_come_back_by_recipe(store: Store) -> None:
@@ -111,8 +111,8 @@ def test_a_law_is_stored_once_per_points_form_and_metric(store: Store) -> None:
     assert first["note"] is None
     assert store.add_law(law(note=2)) == first
     assert store.law(first["id"]) == first
-    assert store.law_of_points("sha256:p", "linear", "kl") == first
-    assert store.law_of_points("sha256:p", "joint", "kl") is None
+    assert store.laws_of_fit("sha256:p", "kl") == {"linear": first}
+    assert store.laws_of_fit("sha256:p", "ce_soft") == {}
     others = [law(form="joint"), law(metric="ce_soft"), law("sha256:q")]
     ids = {store.add_law(body)["id"] for body in others}
     assert len(ids | {first["id"]}) == 4

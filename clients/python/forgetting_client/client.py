@@ -5,7 +5,6 @@ with ForgettingClient() as client:
     print(client.wait(job["id"])["status"])
 """
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,29 +15,24 @@ import httpx2
 
 from forgetting_client.connection import Connection, Retry, header
 from forgetting_client.download import download
-from forgetting_client.errors import ServiceError, Unsendable, WaitTimeout
+from forgetting_client.errors import ServiceError, WaitTimeout
 from forgetting_client.follow import follow
-from forgetting_client.pages import listed, pages
+from forgetting_client.law_methods import LawMethods
+from forgetting_client.pages import object_list, pages, segment
 from forgetting_client.wire import (
     TERMINAL,
     Artifact,
     CheckpointView,
     Event,
-    Form,
     Health,
     Job,
-    Law,
-    Metric,
     Metrics,
-    PendingLaw,
-    Point,
-    Prediction,
     Readiness,
     Result,
 )
 
 
-class ForgettingClient:
+class ForgettingClient(LawMethods):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 
@@ -143,7 +137,10 @@ class ForgettingClient:
         return cast(Metrics, body)
 
     def checkpoints(self, job_id: str) -> list[CheckpointView]:
-        return cast(list[CheckpointView], self._list("data", "GET", f"{_job(job_id)}/checkpoints"))
+        return cast(
+            list[CheckpointView],
+            self._list(f"{_job(job_id)}/checkpoints"),
+        )
 
     def result(self, job_id: str) -> Result:
         """What was measured. NotFinished while there is none."""
@@ -159,10 +156,13 @@ class ForgettingClient:
     ) -> list[dict[str, Any]]:
         """The tokens, windows or documents with the largest KL, worst first."""
         params = {"group": group, "document": document, "limit": limit}
-        return self._list("data", "GET", f"{_job(job_id)}/tokens", params=params)
+        return self._list(f"{_job(job_id)}/tokens", params=params)
 
     def artifacts(self, job_id: str) -> list[Artifact]:
-        return cast(list[Artifact], self._list("data", "GET", f"{_job(job_id)}/artifacts"))
+        return cast(
+            list[Artifact],
+            self._list(f"{_job(job_id)}/artifacts"),
+        )
 
     def download(
         self,
@@ -179,59 +179,6 @@ class ForgettingClient:
         known = {artifact["name"]: artifact for artifact in self.artifacts(job_id)}
         return download(self._connection, _job(job_id), name, known.get(name), Path(path), progress)
 
-    # laws
-
-    def laws(self, *, limit: int | None = None, **filters: str | None) -> Iterator[Law]:
-        """Fitted laws, newest first, at most `limit`.
-
-        Filters: form, metric (default ce_soft), group, base_model, dataset, corpus.
-        """
-        return cast(Iterator[Law], pages(self._connection, "v1/laws", filters, limit))
-
-    def pending_laws(self, **filters: str | None) -> list[PendingLaw]:
-        """Recipe groups with too few points for a law, and what they lack. Filters as `laws`."""
-        params = {**filters, "limit": 1}
-        return cast(list[PendingLaw], self._list("pending", "GET", "v1/laws", params=params))
-
-    def law(self, law_id: str) -> Law:
-        return cast(Law, self._connection.object("GET", _law(law_id)))
-
-    def fit_law(
-        self,
-        *,
-        points: Sequence[Point] | None = None,
-        filter: Mapping[str, str] | None = None,  # noqa: A002 - the wire's name
-        metric: Metric = "ce_soft",
-        forms: Sequence[Form] = ("linear", "joint"),
-    ) -> list[Law]:
-        """Fit laws over `points`, or over the stored jobs that match `filter`."""
-        body: dict[str, Any] = {"metric": metric, "forms": list(forms)}
-        if points is not None:
-            body["points"] = list(points)
-        if filter is not None:
-            body["filter"] = dict(filter)
-        return cast(list[Law], self._list("data", "POST", "v1/laws", body=body))
-
-    def predict(
-        self,
-        law_id: str,
-        *,
-        rank: int | None = None,
-        trainable_params: int | None = None,
-        step: int | None = None,
-        ft_loss: float | None = None,
-    ) -> Prediction:
-        """Joint law: `rank` or `trainable_params`, with `step`. Linear law: `ft_loss`."""
-        asked = {
-            "rank": rank,
-            "trainable_params": trainable_params,
-            "step": step,
-            "ft_loss": ft_loss,
-        }
-        body = {name: value for name, value in asked.items() if value is not None}
-        answer = self._connection.object("POST", f"{_law(law_id)}/predict", body=body)
-        return cast(Prediction, answer)
-
     # the service itself
 
     def health(self) -> Health:
@@ -246,21 +193,9 @@ class ForgettingClient:
                 return cast(Readiness, error.details)
             raise
 
-    def _list(self, name: str, method: str, path: str, **options: Any) -> list[Any]:
-        body = self._connection.object(method, path, **options)
-        return listed(self._connection, path, body, name)
+    def _list(self, path: str, **options: Any) -> list[Any]:
+        return object_list(self._connection, "data", "GET", path, **options)
 
 
 def _job(job_id: str) -> str:
-    return f"v1/jobs/{_segment(job_id, 'job')}"
-
-
-def _law(law_id: str) -> str:
-    return f"v1/laws/{_segment(law_id, 'law')}"
-
-
-def _segment(given: str, noun: str) -> str:
-    # An empty id, as from an unset shell variable, would address the whole list.
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", given):
-        raise Unsendable(f"{given!r} is not the id of a {noun}.")
-    return given
+    return f"v1/jobs/{segment(job_id, 'job')}"

@@ -90,25 +90,40 @@ class Connection:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         attempts: int | None = None,
+        timeout: float | None = None,
     ) -> httpx2.Response:
         """A successful response, after as many tries as it takes.
 
-        `repeatable=False`: sent again only where the first try cannot have had an effect.
-        `attempts`: other than the policy's.
+        `content`: a body that is not JSON, its type among the headers. `timeout`: at least so many
+        seconds of patience, where the client's own are fewer. `repeatable=False`: sent again only
+        where the first try cannot have had an effect. `attempts`: other than the policy's.
         """
 
         def once() -> httpx2.Response:
             response = self.http.request(
-                method, path, params=_present(params), json=body, headers=headers
+                method,
+                path,
+                params=_present(params),
+                json=body,
+                content=content,
+                headers=headers,
+                timeout=self._patience(timeout),
             )
             if not response.is_success:
                 raise error_of(response)
             return response
 
         return self.retrying(once, repeatable=repeatable, attempts=attempts)
+
+    def _patience(self, seconds: float | None) -> httpx2.Timeout:
+        own = self.http.timeout
+        if seconds is None or own.read is None or own.read >= seconds:
+            return own
+        return httpx2.Timeout(connect=own.connect, read=seconds, write=own.write, pool=own.pool)
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         return json_of(self.send(method, path, **options))

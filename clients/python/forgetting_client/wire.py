@@ -3,12 +3,12 @@
 Nothing is validated here: a field that a newer service adds passes through untouched.
 """
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
+
+from forgetting_client.law_wire import Form, Metric
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
-Metric = Literal["ce_soft", "kl", "ce_hard"]
-Form = Literal["linear", "joint"]
 
 
 class Progress(TypedDict):
@@ -209,77 +209,6 @@ class Result(Forgetting):
     parity: dict[str, Any] | None
     provenance: Provenance
     cost: dict[str, Any]
-    warnings: list[str]
-
-
-class Point(TypedDict):
-    """One checkpoint of one run; any one of the three metrics suffices."""
-
-    run: str
-    rank: NotRequired[int | None]
-    trainable_params: int
-    step: int
-    ft_loss: float
-    ce_soft: NotRequired[float | None]
-    kl: NotRequired[float | None]
-    ce_hard: NotRequired[float | None]
-    learning_rate: NotRequired[float | None]
-    delta_norm: NotRequired[float | None]
-
-
-class Coefficient(TypedDict):
-    value: float
-    ci95: tuple[float, float] | None
-    identifiable: bool
-
-
-class Domain(TypedDict):
-    trainable_params: tuple[int, int]
-    step: tuple[int, int]
-    ft_loss: tuple[float, float]
-    ranks: list[int]
-
-
-class Law(TypedDict):
-    id: str
-    form: Form
-    metric: Metric
-    created_at: str
-    group: str | None
-    recipe: dict[str, Any] | None
-    coefficients: dict[str, Coefficient]
-    r2: float
-    rmse: float
-    n_points: int
-    n_runs: int
-    params_per_rank: float | None
-    domain: Domain
-    condition_number: float | None
-    points_digest: str
-    points: list[Point]
-    warnings: list[str]
-
-
-class PendingLaw(TypedDict):
-    """A law that a recipe group has too few points for."""
-
-    group: str
-    recipe: dict[str, Any]
-    form: Form
-    metric: Metric
-    n_points: int
-    n_runs: int
-    missing: dict[str, int]
-    detail: str
-
-
-class Prediction(TypedDict):
-    law: str
-    metric: Metric
-    value: float
-    ci95: tuple[float, float] | None
-    pi95: tuple[float, float] | None
-    extrapolating: bool
     warnings: list[str]
 
 

@@ -67,16 +67,16 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("group", sa.String(length=71), nullable=True),
+        sa.Column("series", sa.String(length=71), nullable=True),
         sa.Column("form", sa.String(length=16), nullable=False),
         sa.Column("metric", sa.String(length=16), nullable=False),
-        sa.Column("points_digest", sa.String(length=71), nullable=False),
+        sa.Column("fit_digest", sa.String(length=71), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_laws"),
-        sa.UniqueConstraint(
-            "points_digest", "form", "metric", name="uq_laws_points_digest_form_metric"
-        ),
+        sa.UniqueConstraint("fit_digest", "form", "metric", name="uq_laws_fit_digest_form_metric"),
     )
     op.create_index("ix_laws_group", "laws", ["group"])
+    op.create_index("ix_laws_series", "laws", ["series"])
     op.create_table(
         "workers",
         sa.Column("name", sa.String(length=255), nullable=False),

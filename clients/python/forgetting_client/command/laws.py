@@ -1,39 +1,55 @@
-"""`forgetting laws …`: list, show, predict, fit."""
+"""`forgetting laws …`: list, show, fit; and what a law is asked (`law_questions`)."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from forgetting_client.command.output import emit, emit_json, say, show
+from forgetting_client.command import law_questions
+from forgetting_client.command.law_questions import LawId, Limit, Plot, save_picture
+from forgetting_client.command.output import emit_json, say, show
+from forgetting_client.command.points_file import picture_path, points_of
 from forgetting_client.command.session import session_of
-from forgetting_client.command.spec import read_points
 
 app = typer.Typer(
-    help="Scaling laws of forgetting: fit, read, predict.",
+    help="Scaling laws of forgetting: fit, read, predict, plan, draw.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-LawId = Annotated[str, typer.Argument(metavar="LAW", help="law_…")]
-Metric = Literal["ce_soft", "kl", "ce_hard"]
-Form = Literal["linear", "joint"]
+Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
+Form = Literal["linear", "joint", "joint_lr"]
+Recipe = Annotated[str | None, typer.Option(help="Digest of a recipe.")]
+MetricOption = Annotated[Metric, typer.Option(help="Of forgetting; or the fine-tuning loss.")]
 
 
 @app.command("list")
 def list_laws(
     context: typer.Context,
     form: Annotated[Form | None, typer.Option()] = None,
-    metric: Annotated[Metric, typer.Option(help="Of forgetting.")] = "ce_soft",
-    group: Annotated[str | None, typer.Option(help="Digest of a recipe.")] = None,
+    metric: MetricOption = "ce_soft",
+    group: Recipe = None,
     base_model: Annotated[str | None, typer.Option()] = None,
+    dataset: Annotated[str | None, typer.Option()] = None,
+    corpus: Annotated[str | None, typer.Option()] = None,
+    versions: Annotated[
+        bool, typer.Option("--all-versions", help="Also laws that newer points superseded.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
 ) -> None:
     """Fitted laws, newest first."""
     session = session_of(context)
-    filters = {"form": form, "metric": metric, "group": group, "base_model": base_model}
+    filters: dict[str, str | None] = {
+        "form": form,
+        "metric": metric,
+        "group": group,
+        "base_model": base_model,
+        "dataset": dataset,
+        "corpus": corpus,
+    }
     with session.connect() as client:
-        laws = list(client.laws(limit=limit, **filters))
-        pending = [] if session.as_json else client.pending_laws(**filters)
+        laws = list(client.laws(limit=limit, all_versions=versions, **filters))
+        pending = [] if session.as_json or versions else client.pending_laws(**filters)
     if session.as_json:
         emit_json(laws)
         return
@@ -48,11 +64,14 @@ def list_laws(
 
 
 @app.command("show")
-def show_law(context: typer.Context, law_id: LawId) -> None:
-    """A law's formula, coefficients with 95 % intervals, fit and domain."""
+def show_law(context: typer.Context, law_id: LawId, plot: Plot = None, limit: Limit = None) -> None:
+    """A law's formula, coefficients with 95 % intervals, fit, domain, and how far to trust it."""
     session = session_of(context)
+    path = picture_path(plot)
     with session.connect() as client:
         law = client.law(law_id)
+        if path is not None:
+            save_picture(client, law_id, path, limit=limit)
     if session.as_json:
         emit_json(law)
         return
@@ -66,15 +85,25 @@ def fit(
     context: typer.Context,
     points: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-", help='JSON: a list of points, or {"points": [...]}.'),
+        typer.Option(
+            metavar="FILE|-",
+            help="Points: .csv with a header line, .jsonl, or .json (a list, or an object with "
+            "`points`). - is JSON on stdin.",
+        ),
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="The points of this sweep's children.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Points of jobs on this base.")] = None,
     dataset: Annotated[str | None, typer.Option()] = None,
     corpus: Annotated[str | None, typer.Option()] = None,
-    group: Annotated[str | None, typer.Option(help="Digest of a recipe.")] = None,
-    metric: Annotated[Metric, typer.Option()] = "ce_soft",
-    form: Annotated[Form | None, typer.Option(help="Default: both.")] = None,
+    group: Recipe = None,
+    metric: MetricOption = "ce_soft",
+    form: Annotated[Form | None, typer.Option(help="Default: linear and joint.")] = None,
+    burn_in: Annotated[
+        int | None,
+        typer.Option(min=0, help="Leave out steps below this; default: 20 % of each run."),
+    ] = None,
+    plot: Plot = None,
+    limit: Limit = None,
 ) -> None:
     """Fit laws over points from a file, or over the stored jobs that match."""
     session = session_of(context)
@@ -88,46 +117,38 @@ def fit(
     chosen = {name: value for name, value in wanted.items() if value is not None}
     if (points is None) == (not chosen):
         raise typer.BadParameter("give either --points, or which stored jobs, such as --sweep JOB")
+    path = picture_path(plot)
+    over: dict[str, Any] = {"filter": chosen} if points is None else points_of(points)
     with session.connect() as client:
         laws = client.fit_law(
-            points=read_points(points) if points is not None else None,
-            filter=chosen or None,
-            metric=metric,
-            forms=[form] if form else ["linear", "joint"],
+            **over, metric=metric, forms=[form] if form else None, burn_in=burn_in
         )
+        if path is not None:
+            for law in laws:
+                save_picture(client, law["id"], of_law(path, laws, law), limit=limit)
     if session.as_json:
         emit_json(laws)
         return
+    from forgetting_client.command.judgement_page import verdict_lines
     from forgetting_client.command.law_page import law_table
 
     show(law_table(laws))
     for law in laws:
         for warning in law["warnings"]:
             say(f"{law['id']}: {warning}")
+    for line in dict.fromkeys(line for law in laws for line in verdict_lines(law)):
+        say(line)
 
 
-@app.command("predict")
-def predict(
-    context: typer.Context,
-    law_id: LawId,
-    rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
-    params: Annotated[int | None, typer.Option(help="Trainable parameters, P.")] = None,
-    step: Annotated[int | None, typer.Option(help="Optimiser updates, N.")] = None,
-    ft_loss: Annotated[float | None, typer.Option(help="Held-out loss, of a linear law.")] = None,
-) -> None:
-    """Forgetting to expect: --rank (or --params) and --step of a joint law, --ft-loss of a
-    linear one."""
-    session = session_of(context)
-    with session.connect() as client:
-        prediction = client.predict(
-            law_id, rank=rank, trainable_params=params, step=step, ft_loss=ft_loss
-        )
-    if session.as_json:
-        emit_json(prediction)
-        return
-    from forgetting_client.command.law_page import prediction_lines
+def of_law(path: Path, laws: list[Any], law: Any) -> Path:
+    """`law.svg` for one law; `law-joint.svg`, `law-linear.svg`, … for several."""
+    if len(laws) == 1:
+        return path
+    same = [one["id"] for one in laws if one["form"] == law["form"]]
+    mark = law["form"] if len(same) == 1 else f"{law['form']}-{same.index(law['id']) + 1}"
+    return path.with_stem(f"{path.stem}-{mark}")
 
-    for line in prediction_lines(prediction):
-        emit(line)
-    for warning in prediction["warnings"]:
-        say(f"warning: {warning}")
+
+app.command("predict")(law_questions.predict)
+app.command("plan")(law_questions.plan)
+app.command("plot")(law_questions.plot)
