@@ -9,6 +9,7 @@ from pathlib import Path
 from service.adapters import Finished, check_adapter
 from service.corpora import check_corpus
 from service.errors import DatasetUnreadable, EngineUnavailable, InvalidSpec, ModelUnavailable
+from service.pilot import children_of
 from service.rows import count_rows, detect, example, read_file
 from service.schemas.spec import (
     MAX_HELD_OUT_ROWS,
@@ -37,6 +38,8 @@ def admit(spec: Spec, settings: Settings, *, jobs: Finished | None = None) -> Sp
 
     `jobs` answers for adapters of other jobs; without it those are not looked at.
     """
+    if isinstance(spec, SweepSpec):
+        children_of(spec)  # a pilot must fit its budget
     base = resolve_model(spec.base_model, spec.revision, settings)
     files = model_files(base)
     if isinstance(base, Path):

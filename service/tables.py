@@ -102,6 +102,8 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("base_model", Name, nullable=False),
     Column("sweep_id", Id, ForeignKey("jobs.id", ondelete="CASCADE")),
+    # The pilot that this sweep goes on from; it has one continuation at most.
+    Column("extends_id", Id, ForeignKey("jobs.id", ondelete="SET NULL"), unique=True),
     Column("idempotency_key", String(255)),
     Column("spec", FiniteJSON, nullable=False),
     Column("spec_digest", Digest, nullable=False),

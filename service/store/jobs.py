@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select
 
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
+from service.pilot import children_of
 from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
 from service.store.database import Database, upsert
 from service.store.ids import new_id
@@ -27,24 +28,31 @@ class Jobs(Database):
     ) -> tuple[JobRow, bool]:
         """Queue a job, a sweep with all its children. True: this key's job was there already.
 
-        Raises IdempotencyKeyReused when the key came with another spec.
+        Raises IdempotencyKeyReused when the key came with another spec, and InvalidSpec for a
+        pilot that cannot be.
         """
         digest = spec_digest(_body(spec))
+        children = children_of(spec) if isinstance(spec, SweepSpec) else []
         with self._write() as connection:
-            now: float = connection.execute(select(epoch_now())).scalar_one()
-            job_id = _insert(
-                connection, spec, now, digest, owner=owner, idempotency_key=idempotency_key
-            )
-            if job_id is not None:
-                if isinstance(spec, SweepSpec):
-                    for child in spec.children():
-                        own = spec_digest(_body(child))
-                        _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
-                return read_job(connection, job_id), False
+            job = _add(connection, spec, children, digest, owner=owner, key=idempotency_key)
+            if job is not None:
+                return job, False
             assert idempotency_key is not None
             earlier = _of_key(connection, idempotency_key, digest, owner)
             assert earlier is not None
             return earlier, True
+
+    def add_extension(
+        self, pilot_id: str, spec: SweepSpec, children: Sequence[FinetuneSpec], *, owner: str = ""
+    ) -> tuple[JobRow, bool]:
+        """Queue the sweep that goes on from a pilot. True: the pilot has one already."""
+        digest = spec_digest(_body(spec))
+        with self._write() as connection:
+            job = _add(connection, spec, children, digest, owner=owner, extends_id=pilot_id)
+            if job is not None:
+                return job, False
+            earlier = connection.execute(_jobs().where(jobs.c.extends_id == pilot_id)).one()
+            return _row(earlier), True
 
     def job_of_key(
         self,
@@ -178,6 +186,29 @@ def _body(spec: FinetuneSpec | EvaluateSpec | SweepSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json")
 
 
+def _add(
+    connection: Connection,
+    spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+    children: Sequence[FinetuneSpec],
+    digest: str,
+    *,
+    owner: str,
+    key: str | None = None,
+    extends_id: str | None = None,
+) -> JobRow | None:
+    """The new job, its children inserted in order; None where the key or the pilot is taken."""
+    now: float = connection.execute(select(epoch_now())).scalar_one()
+    job_id = _insert(
+        connection, spec, now, digest, owner=owner, idempotency_key=key, extends_id=extends_id
+    )
+    if job_id is None:
+        return None
+    for child in children:
+        own = spec_digest(_body(child))
+        _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
+    return read_job(connection, job_id)
+
+
 def _insert(
     connection: Connection,
     spec: FinetuneSpec | EvaluateSpec | SweepSpec,
@@ -187,8 +218,9 @@ def _insert(
     owner: str,
     idempotency_key: str | None = None,
     sweep_id: str | None = None,
+    extends_id: str | None = None,
 ) -> str | None:
-    """The new job's id; None where the key is taken."""
+    """The new job's id; None where the key or the pilot is taken."""
     body = _body(spec)
     values = {
         "id": new_id("job", at=now),
@@ -197,16 +229,14 @@ def _insert(
         "state": JobState.QUEUED,
         "base_model": spec.base_model,
         "sweep_id": sweep_id,
+        "extends_id": extends_id,
         "idempotency_key": idempotency_key,
         "spec": body,
         "spec_digest": digest,
         "last_event": 1,
     }
     new: str | None = connection.execute(
-        upsert(connection, jobs)
-        .values(values)
-        .on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
-        .returning(jobs.c.id)
+        upsert(connection, jobs).values(values).on_conflict_do_nothing().returning(jobs.c.id)
     ).scalar_one_or_none()
     if new is not None:
         if spec.metadata:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from service.store.database import Database
 from service.store.rows import PointGroup
@@ -36,7 +36,10 @@ class Points(Database):
         if group is not None:
             query = query.where(points.c.group == group)
         if sweep is not None:
-            query = query.join(jobs, jobs.c.id == points.c.job_id).where(jobs.c.sweep_id == sweep)
+            pilot = select(jobs.c.extends_id).where(jobs.c.id == sweep).scalar_subquery()
+            run = jobs.alias()  # the pilot that a sweep goes on from is a part of it
+            query = query.join(run, run.c.id == points.c.job_id)
+            query = query.where(or_(run.c.sweep_id == sweep, run.c.sweep_id == pilot))
         found: dict[str, PointGroup] = {}
         with self._read() as connection:
             for row in connection.execute(query):

@@ -23,11 +23,28 @@ class JobRow:
     """First start, whichever attempt."""
     finished_at: float | None
     sweep_id: str | None
+    extends_id: str | None
+    """The pilot that this sweep goes on from."""
     error: dict[str, Any] | None
     law: dict[str, Any] | None
     metadata: dict[str, str]
     owner: str | None
     artifacts_prefix: str | None
+
+
+@dataclass(frozen=True)
+class ChildRow:
+    """What a sweep's view tells of one child."""
+
+    id: str
+    state: JobState
+    spec: dict[str, Any]
+    phase: str | None
+    progress: dict[str, Any] | None
+    attempt: int
+    error: dict[str, Any] | None
+    seconds: float | None
+    """Since its first start, until its end or now; never negative."""
 
 
 @dataclass(frozen=True)

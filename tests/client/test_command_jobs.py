@@ -240,7 +240,7 @@ def test_download_writes_files_and_prints_their_names(service, tmp_path: Path) -
 
 
 def test_sweeps_are_shown_with_their_children(service) -> None:
-    sweep_id = service.submit(type="sweep", ranks=[4, 8])
+    sweep_id = service.submit(type="sweep", ranks=[4, 8], seeds=[17])
     service.finish(service.start())
     out = service.forgetting("jobs", "show", sweep_id).stdout
     assert "2: 1 queued, 1 succeeded" in out
@@ -258,7 +258,7 @@ def test_sweeps_are_shown_with_their_children(service) -> None:
 
 
 def test_watch_of_a_sweep_counts_what_failed_and_exits_4(service) -> None:
-    sweep_id = service.submit(type="sweep", ranks=[2, 4, 8])
+    sweep_id = service.submit(type="sweep", ranks=[2, 4, 8], seeds=[17])
     service.finish(service.start())
     for _ in range(2):
         fail(service, sweep_id)
