@@ -19,7 +19,7 @@ def extend(store: Store, settings: Settings, job_id: str) -> tuple[JobRow, bool]
     job = store.job(job_id)
     if job.type != "sweep" or not job.spec["pilot"]:
         raise InvalidSpec(f"{job_id} is no pilot; only those are extended", param="job_id")
-    earlier = store.extension(job_id)
+    earlier = store.extension_of(job_id)
     if earlier is not None:
         return store.job(earlier), True
     if job.state not in TERMINAL:

@@ -43,7 +43,6 @@ def job_view(row: JobRow, store: Store) -> Job:
             "finished_at": None if row.finished_at is None else rfc3339(row.finished_at),
             "sweep": row.sweep_id,
             "children": None,
-            "extends": row.extends_id,
             "error": None if row.error is None else error_view(row.error),
             "law": row.law,
             "metadata": row.metadata,

@@ -27,6 +27,7 @@ def sweep_fields(row: JobRow, store: Store) -> dict[str, Any]:
         "failed_children": [failed_child(child) for child in failed[:MAX_FAILED]],
         "work": work_of(children),
         "pilot": pilot_view(row, store) if row.spec["pilot"] else None,
+        "extends": store.pilot_of(row.id),
     }
 
 
@@ -63,5 +64,5 @@ def pilot_view(row: JobRow, store: Store) -> PilotView:
         steps=list(chosen.steps),
         far_corner=FarCorner(rank=rank, step=step),
         extend=f"/v1/jobs/{row.id}/extend",
-        extended_by=store.extension(row.id),
+        extended_by=store.extension_of(row.id),
     )

@@ -102,8 +102,6 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("base_model", Name, nullable=False),
     Column("sweep_id", Id, ForeignKey("jobs.id", ondelete="CASCADE")),
-    # The pilot that this sweep goes on from; it has one continuation at most.
-    Column("extends_id", Id, ForeignKey("jobs.id", ondelete="SET NULL"), unique=True),
     Column("idempotency_key", String(255)),
     Column("spec", FiniteJSON, nullable=False),
     Column("spec_digest", Digest, nullable=False),
@@ -132,6 +130,14 @@ jobs = Table(
     Index(None, "type", "state"),
     Index(None, "base_model", "id"),
     Index(None, "sweep_id", "id"),
+)
+
+extensions = Table(
+    "extensions",
+    metadata,
+    # A pilot goes on once at most. Apart from `jobs`, whose rows are read all the time.
+    Column("pilot_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sweep_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
 )
 
 job_metadata = Table(

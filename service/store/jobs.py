@@ -15,7 +15,7 @@ from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.moves import record
 from service.store.rows import JobRow
-from service.tables import epoch_now, job_metadata, jobs
+from service.tables import epoch_now, extensions, job_metadata, jobs
 
 
 class Jobs(Database):
@@ -45,14 +45,24 @@ class Jobs(Database):
     def add_extension(
         self, pilot_id: str, spec: SweepSpec, children: Sequence[FinetuneSpec], *, owner: str = ""
     ) -> tuple[JobRow, bool]:
-        """Queue the sweep that goes on from a pilot. True: the pilot has one already."""
+        """Queue the sweep that goes on from a pilot. True: the pilot has one already.
+
+        Raises NotFound.
+        """
         digest = spec_digest(_body(spec))
         with self._write() as connection:
-            job = _add(connection, spec, children, digest, owner=owner, extends_id=pilot_id)
-            if job is not None:
-                return job, False
-            earlier = connection.execute(_jobs().where(jobs.c.extends_id == pilot_id)).one()
-            return _row(earlier), True
+            # Locked, so that of two who ask at once the second finds what the first made.
+            lock = select(jobs.c.id).where(jobs.c.id == pilot_id).with_for_update()
+            connection.execute(lock)
+            read_job(connection, pilot_id)
+            made = select(extensions.c.sweep_id).where(extensions.c.pilot_id == pilot_id)
+            earlier = connection.execute(made).scalar_one_or_none()
+            if earlier is not None:
+                return read_job(connection, earlier), True
+            job = _add(connection, spec, children, digest, owner=owner)
+            assert job is not None
+            connection.execute(insert(extensions).values(pilot_id=pilot_id, sweep_id=job.id))
+            return job, False
 
     def job_of_key(
         self,
@@ -194,13 +204,10 @@ def _add(
     *,
     owner: str,
     key: str | None = None,
-    extends_id: str | None = None,
 ) -> JobRow | None:
-    """The new job, its children inserted in order; None where the key or the pilot is taken."""
+    """The new job, its children inserted in order; None where the key is taken."""
     now: float = connection.execute(select(epoch_now())).scalar_one()
-    job_id = _insert(
-        connection, spec, now, digest, owner=owner, idempotency_key=key, extends_id=extends_id
-    )
+    job_id = _insert(connection, spec, now, digest, owner=owner, idempotency_key=key)
     if job_id is None:
         return None
     for child in children:
@@ -218,9 +225,8 @@ def _insert(
     owner: str,
     idempotency_key: str | None = None,
     sweep_id: str | None = None,
-    extends_id: str | None = None,
 ) -> str | None:
-    """The new job's id; None where the key or the pilot is taken."""
+    """The new job's id; None where the key is taken."""
     body = _body(spec)
     values = {
         "id": new_id("job", at=now),
@@ -229,14 +235,16 @@ def _insert(
         "state": JobState.QUEUED,
         "base_model": spec.base_model,
         "sweep_id": sweep_id,
-        "extends_id": extends_id,
         "idempotency_key": idempotency_key,
         "spec": body,
         "spec_digest": digest,
         "last_event": 1,
     }
     new: str | None = connection.execute(
-        upsert(connection, jobs).values(values).on_conflict_do_nothing().returning(jobs.c.id)
+        upsert(connection, jobs)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+        .returning(jobs.c.id)
     ).scalar_one_or_none()
     if new is not None:
         if spec.metadata:

@@ -6,7 +6,7 @@ from sqlalchemy import or_, select
 
 from service.store.database import Database
 from service.store.rows import PointGroup
-from service.tables import groups, jobs, points
+from service.tables import extensions, groups, jobs, points
 
 
 class Points(Database):
@@ -36,10 +36,10 @@ class Points(Database):
         if group is not None:
             query = query.where(points.c.group == group)
         if sweep is not None:
-            pilot = select(jobs.c.extends_id).where(jobs.c.id == sweep).scalar_subquery()
-            run = jobs.alias()  # the pilot that a sweep goes on from is a part of it
-            query = query.join(run, run.c.id == points.c.job_id)
-            query = query.where(or_(run.c.sweep_id == sweep, run.c.sweep_id == pilot))
+            # The pilot that a sweep goes on from is a part of it.
+            pilot = select(extensions.c.pilot_id).where(extensions.c.sweep_id == sweep)
+            query = query.join(jobs, jobs.c.id == points.c.job_id)
+            query = query.where(or_(jobs.c.sweep_id == sweep, jobs.c.sweep_id.in_(pilot)))
         found: dict[str, PointGroup] = {}
         with self._read() as connection:
             for row in connection.execute(query):

@@ -23,8 +23,6 @@ class JobRow:
     """First start, whichever attempt."""
     finished_at: float | None
     sweep_id: str | None
-    extends_id: str | None
-    """The pilot that this sweep goes on from."""
     error: dict[str, Any] | None
     law: dict[str, Any] | None
     metadata: dict[str, str]

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 
 from service.jobs import NEXT, TERMINAL, FailureClass, JobState
 from service.store.database import Database
 from service.store.moves import announce, move, record
 from service.store.rows import ChildRow
-from service.tables import epoch_now, jobs
+from service.tables import epoch_now, extensions, jobs
 
 
 class Sweeps(Database):
@@ -32,12 +32,17 @@ class Sweeps(Database):
             rows = connection.execute(query.order_by(jobs.c.id)).all()
         return [_child(row) for row in rows]
 
-    def extension(self, job_id: str) -> str | None:
+    def extension_of(self, pilot_id: str) -> str | None:
         """The sweep that goes on from this pilot, if there is one."""
+        return self._link(select(extensions.c.sweep_id).where(extensions.c.pilot_id == pilot_id))
+
+    def pilot_of(self, job_id: str) -> str | None:
+        """The pilot that this sweep goes on from, if it does."""
+        return self._link(select(extensions.c.pilot_id).where(extensions.c.sweep_id == job_id))
+
+    def _link(self, query: Select[Any]) -> str | None:
         with self._read() as connection:
-            found: str | None = connection.execute(
-                select(jobs.c.id).where(jobs.c.extends_id == job_id)
-            ).scalar_one_or_none()
+            found: str | None = connection.execute(query).scalar_one_or_none()
         return found
 
 

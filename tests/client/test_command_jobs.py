@@ -45,7 +45,7 @@ def test_submit_from_a_file_and_from_stdin(service, tmp_path: Path) -> None:
 
 
 def test_submit_makes_sweeps_and_evaluations(service) -> None:
-    sweep = service.forgetting("jobs", "submit", *flags(service), "--ranks", "4,8")
+    sweep = service.forgetting("jobs", "submit", *flags(service), "--ranks", "4,8", "--seeds", "17")
     assert service.client.job(sweep.stdout.strip())["children"]["total"] == 2
     adapter = ("--adapter", "nowhere/adapter", "--base-model", "tiny_base")
     where = ("--corpus", "corpus.txt", "--context", "64")

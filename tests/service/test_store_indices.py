@@ -103,7 +103,8 @@ def test_nothing_that_runs_often_reads_the_whole_table(full: Store, plans: list[
     full.list_jobs(sweep=parent)
     full.children(parent)
     full.child_rows(parent)
-    full.extension(parent)
+    full.extension_of(parent)
+    full.pilot_of(parent)
     full.cancel_job(parent)
     full.resume_job(parent)
     assert len(plans) > 20

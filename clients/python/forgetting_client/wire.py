@@ -38,6 +38,37 @@ class SweepChildren(TypedDict):
     cancelled: int
 
 
+class SweepWork(TypedDict):
+    share_done: float
+    """Of all the sweep's work, 0 to 1."""
+    eta_seconds: float | None
+    """Null until a child tells the pace, and while none runs."""
+
+
+class FailedChild(TypedDict):
+    job: str
+    rank: int
+    seed: int
+    learning_rate: float
+    code: str
+    detail: str
+
+
+class FarCorner(TypedDict):
+    rank: int
+    step: int
+
+
+class PilotView(TypedDict):
+    share_of_cost: float
+    ranks: list[int]
+    seeds: list[int]
+    steps: list[int]
+    far_corner: FarCorner
+    extend: str
+    extended_by: str | None
+
+
 class Job(TypedDict):
     id: str
     type: Literal["finetune", "evaluate", "sweep"]
@@ -52,6 +83,10 @@ class Job(TypedDict):
     finished_at: str | None
     sweep: str | None
     children: SweepChildren | None
+    failed_children: list[FailedChild] | None
+    work: SweepWork | None
+    pilot: PilotView | None
+    extends: str | None
     error: JobError | None
     law: dict[str, Any] | None
     metadata: dict[str, str]

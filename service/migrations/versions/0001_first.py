@@ -33,7 +33,6 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("base_model", sa.String(length=512), nullable=False),
         sa.Column("sweep_id", sa.String(length=32), nullable=True),
-        sa.Column("extends_id", sa.String(length=32), nullable=True),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("spec_digest", sa.String(length=71), nullable=False),
@@ -56,18 +55,27 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["sweep_id"], ["jobs.id"], name="fk_jobs_sweep_id", ondelete="CASCADE"
         ),
-        sa.ForeignKeyConstraint(
-            ["extends_id"], ["jobs.id"], name="fk_jobs_extends_id", ondelete="SET NULL"
-        ),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.UniqueConstraint("owner", "idempotency_key", name="uq_jobs_owner_idempotency_key"),
-        sa.UniqueConstraint("extends_id", name="uq_jobs_extends_id"),
     )
     op.create_index("ix_jobs_base_model_id", "jobs", ["base_model", "id"])
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"])
     op.create_index("ix_jobs_sweep_id_id", "jobs", ["sweep_id", "id"])
     op.create_index("ix_jobs_type_id", "jobs", ["type", "id"])
     op.create_index("ix_jobs_type_state", "jobs", ["type", "state"])
+    op.create_table(
+        "extensions",
+        sa.Column("pilot_id", sa.String(length=32), nullable=False),
+        sa.Column("sweep_id", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["pilot_id"], ["jobs.id"], name="fk_extensions_pilot_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["sweep_id"], ["jobs.id"], name="fk_extensions_sweep_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("pilot_id", name="pk_extensions"),
+        sa.UniqueConstraint("sweep_id", name="uq_extensions_sweep_id"),
+    )
     op.create_table(
         "laws",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -186,6 +194,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("extensions")
     op.drop_table("results")
     op.drop_table("points")
     op.drop_table("metrics")
