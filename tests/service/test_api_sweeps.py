@@ -1,5 +1,6 @@
 """A sweep as one job over HTTP: work and time left, lost children, pilots and what follows them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -128,7 +129,9 @@ def test_each_learning_rate_has_a_law_of_its_own(
 def test_a_pilot_says_what_it_costs_and_what_it_is_for(
     api: TestClient, finetune: Json, store: Store
 ) -> None:
-    assert submit(api, finetune)["pilot"] is None
+    plain = submit(api, finetune)
+    assert plain["pilot"] is None
+    api.post(f"/v1/jobs/{plain['id']}/cancel")
     pilot = submit(api, finetune, ranks=PAPER, seeds=[17, 18, 19], pilot=True)
     assert pilot["children"]["total"] == 6
     assert pilot["pilot"] == {
@@ -228,3 +231,12 @@ def test_a_pilot_whose_continuation_was_deleted_can_be_extended_again(
     api.post(f"/v1/jobs/{second['id']}/cancel")
     assert api.delete(f"/v1/jobs/{pilot['id']}").status_code == 204
     assert show(api, second)["extends"] is None
+
+
+def test_two_who_extend_at_once_get_one_job(api: TestClient, finetune: Json, store: Store) -> None:
+    pilot = finished_pilot(api, finetune, store)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: api.post(pilot["pilot"]["extend"]), range(4)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(store.list_jobs(type="sweep")[0]) == 2

@@ -5,6 +5,8 @@ Nothing is validated here: a field that a newer service adds passes through unto
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from forgetting_client.sweeps import FailedChild, PilotView, SweepWork
+
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 Metric = Literal["ce_soft", "kl", "ce_hard"]
@@ -36,37 +38,6 @@ class SweepChildren(TypedDict):
     succeeded: int
     failed: int
     cancelled: int
-
-
-class SweepWork(TypedDict):
-    share_done: float
-    """Of all the sweep's work, 0 to 1."""
-    eta_seconds: float | None
-    """Null until a child tells the pace, and while none runs."""
-
-
-class FailedChild(TypedDict):
-    job: str
-    rank: int
-    seed: int
-    learning_rate: float
-    code: str
-    detail: str
-
-
-class FarCorner(TypedDict):
-    rank: int
-    step: int
-
-
-class PilotView(TypedDict):
-    share_of_cost: float
-    ranks: list[int]
-    seeds: list[int]
-    steps: list[int]
-    far_corner: FarCorner
-    extend: str
-    extended_by: str | None
 
 
 class Job(TypedDict):

@@ -23,7 +23,8 @@ from forgetting_client.command.words import (
     took,
     when,
 )
-from forgetting_client.wire import Checkpoint, CheckpointView, Estimate, Job, PilotView, Result
+from forgetting_client.sweeps import PilotView
+from forgetting_client.wire import Checkpoint, CheckpointView, Estimate, Job, Result
 
 MEANS = ("kl", "ce_soft", "ce_hard", "same_top", "same_top5", "nll_base", "nll_tuned", "kl_reverse")
 WORST = 5
