@@ -3,9 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from service.cost import cost_of
+from service.cost import Cost, cost_of
 from service.eta import Run, eta_seconds, share_done, share_of_run
 from service.jobs import JobState
 from service.pilot import choose, far_corner
@@ -14,7 +12,6 @@ from service.schemas.views import FailedChild, FarCorner, PilotView, SweepChildr
 from service.store import ChildRow, JobRow, Store
 
 MAX_FAILED = 20
-_CHILD: TypeAdapter[FinetuneSpec] = TypeAdapter(FinetuneSpec)
 
 
 def sweep_fields(row: JobRow, store: Store) -> dict[str, Any]:
@@ -32,12 +29,17 @@ def sweep_fields(row: JobRow, store: Store) -> dict[str, Any]:
 
 
 def work_of(children: list[ChildRow]) -> SweepWork:
-    runs = [run_of(child) for child in children]
+    costs: dict[str, Cost] = {}  # most children of a sweep have one and the same
+    runs = [run_of(child, costs) for child in children]
     return SweepWork(share_done=share_done(runs), eta_seconds=eta_seconds(runs))
 
 
-def run_of(child: ChildRow) -> Run:
-    cost = cost_of([_CHILD.validate_python(child.spec)])
+def run_of(child: ChildRow, known: dict[str, Cost]) -> Run:
+    training = child.spec["training"]
+    key = repr((training["max_steps"], training["checkpoints"], child.spec["evaluation"]["at"]))
+    if key not in known:
+        known[key] = cost_of([FinetuneSpec.model_validate(child.spec)])
+    cost = known[key]
     done = share_of_run(child.state, child.phase, child.progress, cost)
     return Run(cost, child.state, done, child.seconds, child.attempt)
 

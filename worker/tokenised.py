@@ -5,10 +5,9 @@ The key is every input that could change a token; what the cache gives is what `
 
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
-import tokenizers
-import transformers
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from service.schemas.spec import Training
@@ -69,6 +68,6 @@ def dataset_key(
         "max_length": training.max_length,
         "loss_on": training.loss_on,
         "held_out": training.held_out,
-        "engine": f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}",
+        "versions": {name: version(name) for name in ("transformers", "tokenizers")},
         "tokenising_version": TOKENISING_VERSION,
     }
