@@ -79,6 +79,7 @@ def spec(base_model: str) -> dict[str, Any]:
         },
         "evaluation": {"corpus": CORPUS, "context": 128},
         "ranks": RANKS,
+        "seeds": [SEED],
         "metadata": {"made_by": "demo"},
     }
 

@@ -11,6 +11,7 @@ from service.adapters import Finished, check_adapter
 from service.corpora import check_corpus
 from service.errors import DatasetUnreadable, EngineUnavailable, InvalidSpec, ModelUnavailable
 from service.foreign import Recipes, check_points
+from service.pilot import children_of
 from service.rows import count_rows, detect, example, read_file
 from service.schemas.spec import (
     MAX_HELD_OUT_ROWS,
@@ -43,6 +44,8 @@ def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
 
     `jobs` answers for adapters of other jobs and for groups; without it those are not looked at.
     """
+    if isinstance(spec, SweepSpec):
+        children_of(spec)  # a pilot must fit its budget
     base = resolve_model(spec.base_model, spec.revision, settings)
     files = model_files(base)
     if isinstance(base, Path):

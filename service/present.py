@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from service.jobs import JobState
+from service.progress import sweep_fields
 from service.schemas.result import DocumentScore, TokenScore, WindowScore
 from service.schemas.spec import Lora
 from service.schemas.views import (
@@ -16,7 +16,6 @@ from service.schemas.views import (
     Metrics,
     Page,
     Progress,
-    SweepChildren,
 )
 from service.store import EventRow, JobRow, MetricRow, Store
 
@@ -29,6 +28,7 @@ def rfc3339(epoch: float) -> str:
 
 def job_view(row: JobRow, store: Store, law: Mapping[str, Any] | None = None) -> Job:
     """`law`: `law` and `law_reason`, where they were asked for."""
+    sweep = sweep_fields(row, store) if row.type == "sweep" else {}
     return Job.model_validate(
         {
             "id": row.id,
@@ -43,11 +43,12 @@ def job_view(row: JobRow, store: Store, law: Mapping[str, Any] | None = None) ->
             "started_at": None if row.started_at is None else rfc3339(row.started_at),
             "finished_at": None if row.finished_at is None else rfc3339(row.finished_at),
             "sweep": row.sweep_id,
-            "children": children_view(store.children(row.id)) if row.type == "sweep" else None,
+            "children": None,
             "error": None if row.error is None else error_view(row.error),
             **(law or {"law": None, "law_reason": None}),
             "metadata": row.metadata,
             "spec": resolved(row.spec),
+            **sweep,
         }
     )
 
@@ -64,11 +65,6 @@ def resolved(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def progress_view(progress: Mapping[str, Any]) -> Progress:
     return Progress(done=progress["done"], total=progress["total"], unit=progress["unit"])
-
-
-def children_view(states: Mapping[JobState, int]) -> SweepChildren:
-    counts = {state.value: n for state, n in states.items()}
-    return SweepChildren(total=sum(counts.values()), **counts)
 
 
 def error_view(error: Mapping[str, Any]) -> JobError:

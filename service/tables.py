@@ -131,6 +131,14 @@ jobs = Table(
     Index(None, "sweep_id", "id"),
 )
 
+extensions = Table(
+    "extensions",
+    metadata,
+    # A pilot goes on once at most. Apart from `jobs`, whose rows are read all the time.
+    Column("pilot_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sweep_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
+)
+
 job_metadata = Table(
     "job_metadata",
     metadata,

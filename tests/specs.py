@@ -22,8 +22,8 @@ def evaluate(name: str = "m", **fields: Any) -> EvaluateSpec:
 
 def sweep(n_children: int = 2, **fields: Any) -> SweepSpec:
     ranks = [2 ** (i + 1) for i in range(n_children)]
-    body = {"base_model": "m", "dataset": {"path": "rows.jsonl"}, "ranks": ranks, **fields}
-    return SweepSpec(type="sweep", **body)
+    body = {"base_model": "m", "dataset": {"path": "rows.jsonl"}, "ranks": ranks, "seeds": [17]}
+    return SweepSpec(type="sweep", **body | fields)
 
 
 def claim(store: Store, worker: str = "worker") -> Claim:

@@ -1,4 +1,5 @@
-"""Content-addressed base passes: a folder of arrays per key, whole or absent, verified when read.
+"""Content-addressed arrays: base passes and tokenised datasets, a folder per key, whole or absent,
+verified when read.
 
 The key is every input that could change a number. Entries are written beside their place and
 renamed into it, so a reader never sees a part of one and two writers cannot mix.
@@ -27,7 +28,7 @@ ABANDONED_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished pass: read-only arrays mapped from disk, and what else was noted of it."""
+    """Finished work: read-only arrays mapped from disk, and what else was noted of it."""
 
     arrays: Mapping[str, NDArray[Any]]
     facts: Mapping[str, Any]
@@ -77,6 +78,10 @@ class Cache:
         os.utime(place)
         self._evict(keep=place)
 
+    def lock_file(self, key: Mapping[str, Any]) -> Path:
+        """Where processes that would compute `key` meet; see `worker.once`."""
+        return self.folder / f"{HIDDEN}lock-{self._place(key).name}"
+
     def _place(self, key: Mapping[str, Any]) -> Path:
         return self.folder / hashlib.sha256(_canonical(key)).hexdigest()
 
@@ -110,7 +115,10 @@ class Cache:
         """Clear away what writers that died left behind."""
         for path in self.folder.glob(f"{HIDDEN}*"):
             if time.time() - _age_key(path) > ABANDONED_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 class Writer:

@@ -4,11 +4,13 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import datasets
+import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import DatasetUnreadable
 from service.rows import Example, Format, detect, example, read_file
@@ -43,13 +45,28 @@ class PackedRows(Sequence[Row]):
     """Rows in three flat arrays, 5 bytes a token where lists take 16; a row is unpacked when it
     is asked for."""
 
+    ARRAYS = ("ids", "supervised", "ends")
+
     def __init__(self, rows: Iterable[Row]) -> None:
         ids, supervised, ends = array("i"), array("b"), array("q", [0])
         for row in rows:
             ids.extend(row.input_ids)
             supervised.extend(label != IGNORED for label in row.labels)
             ends.append(len(ids))
-        self._ids, self._supervised, self._ends = ids, supervised, ends
+        self._ids = np.frombuffer(ids, np.int32) if ids else np.empty(0, np.int32)
+        self._supervised = np.frombuffer(supervised, bool) if ids else np.empty(0, bool)
+        self._ends = np.frombuffer(ends, np.int64)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "PackedRows":
+        """Rows from what `arrays` gave, which may be mapped from disk."""
+        made = cls.__new__(cls)
+        made._ids, made._supervised, made._ends = (arrays[name] for name in cls.ARRAYS)
+        return made
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Token ids of all rows, int32; whether each is supervised; where rows end, from 0."""
+        return dict(zip(self.ARRAYS, (self._ids, self._supervised, self._ends), strict=True))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -64,12 +81,12 @@ class PackedRows(Sequence[Row]):
         at = range(len(self))[index]
         span = slice(self._ends[at], self._ends[at + 1])
         ids = self._ids[span].tolist()
-        labels = zip(ids, self._supervised[span], strict=True)
+        labels = zip(ids, self._supervised[span].tolist(), strict=True)
         return Row(ids, [token if on else IGNORED for token, on in labels])
 
     def length(self, index: int) -> int:
         """Tokens of one row, prompt included."""
-        return self._ends[index + 1] - self._ends[index]
+        return int(self._ends[index + 1] - self._ends[index])
 
     def part(self, indices: Iterable[int]) -> "PackedRows":
         return PackedRows(self[index] for index in indices)
@@ -121,14 +138,18 @@ def hub_rows(dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def tokenise(rows: Rows, tokenizer: Tokenizer, training: Training) -> TokenisedDataset:
-    """Token ids, labels and the held-out split.
+    """Token ids, labels and the held-out split. Raises what `split` and `dataset_of` do."""
+    return dataset_of(*split(rows, tokenizer, training), rows, training)
 
-    Raises DatasetUnreadable: nothing supervised is left within `max_length`, or too few rows to
-    hold one out and fill one batch.
+
+def split(rows: Rows, tokenizer: Tokenizer, training: Training) -> tuple[PackedRows, PackedRows]:
+    """Rows to train on and rows held out: what follows from rows, tokenizer, `max_length`,
+    `loss_on` and `held_out` alone.
+
+    Raises DatasetUnreadable: nothing supervised is left within `max_length`.
     """
     keys: list[bytes] = []
     kept = PackedRows(_supervised(rows, tokenizer, training, keys))
-    n_dropped = len(rows.examples) - len(kept)
     if not kept:
         raise DatasetUnreadable(
             f"none of {len(rows.examples)} rows has a supervised token within max_length "
@@ -138,7 +159,14 @@ def tokenise(rows: Rows, tokenizer: Tokenizer, training: Training) -> TokenisedD
         )
     held = heldout_keys(keys, training.held_out)
     train = kept.part(i for i, key in enumerate(keys) if key not in held)
-    heldout = kept.part(i for i, key in enumerate(keys) if key in held)
+    return train, kept.part(i for i, key in enumerate(keys) if key in held)
+
+
+def dataset_of(
+    train: PackedRows, heldout: PackedRows, rows: Rows, training: Training
+) -> TokenisedDataset:
+    """Raises DatasetUnreadable: too few rows to hold one out and fill one batch."""
+    n_dropped = len(rows.examples) - len(train) - len(heldout)
     warnings = []
     if n_dropped:
         warnings.append(

@@ -23,9 +23,13 @@ class Phases:
         self._entered: list[tuple[Phase, float]] = []
         self._reported_at = 0.0
 
-    def enter(self, phase: Phase) -> None:
+    def check(self) -> None:
+        """Raises Released on stop."""
         if self._stop.is_set():
             raise Released(self.step)
+
+    def enter(self, phase: Phase) -> None:
+        self.check()
         self._entered.append((phase, time.monotonic()))
         self._report({"kind": "phase", "phase": phase.value})
 
@@ -45,8 +49,7 @@ class Phases:
 
     def _progress(self, unit: str, passes: int, index: int) -> Callable[[int, int], None]:
         def progress(done: int, total: int) -> None:
-            if self._stop.is_set():
-                raise Released(self.step)
+            self.check()
             now = time.monotonic()
             if done == total or now - self._reported_at >= PROGRESS_SECONDS:
                 self._reported_at = now

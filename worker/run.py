@@ -19,7 +19,7 @@ from worker.blame import named_as_in
 from worker.cache import Cache
 from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
-from worker.data import TokenisedDataset, load_rows, tokenise
+from worker.data import TokenisedDataset, load_rows
 from worker.estimate import document_table
 from worker.measure import (
     Measurement,
@@ -33,6 +33,7 @@ from worker.model import Base, load_base
 from worker.phases import Phases
 from worker.provenance import provenance_of
 from worker.score import BasePass, score_base
+from worker.tokenised import tokenised
 from worker.train import train
 from worker.windows import Windows, cut
 from worker.worst import worst_tokens, worst_windows
@@ -79,10 +80,21 @@ def execute(
     windows = _windows(corpus, base, spec.evaluation.context)
 
     dataset: TokenisedDataset | None = None
+    dataset_cached: bool | None = None
+    training_tokens = 0
+    cache = Cache(settings.cache, max_bytes=settings.cache_max_bytes)
     if rows is not None:
         with named_as_in(spec):
-            dataset = tokenise(rows, base.tokenizer, spec.supervision)
-    training_tokens = 0
+            dataset, dataset_cached = tokenised(
+                rows,
+                base.tokenizer,
+                spec.supervision,
+                tokenizer_digest=base.tokenizer_digest,
+                cache=cache,
+                waiting=phases.check,
+            )
+        if dataset_cached:
+            report({"kind": "log", "message": "tokenised dataset from the cache"})
     if isinstance(spec, FinetuneSpec):
         assert dataset is not None
         phases.enter(Phase.TRAINING)
@@ -118,7 +130,7 @@ def execute(
         windows,
         corpus_digest=corpus.digest,
         route=choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse),
-        cache=Cache(settings.cache, max_bytes=settings.cache_max_bytes),
+        cache=cache,
         on_windows=phases.windows(1, 0),
         warn=lambda message: report({"kind": "warning", "message": message}),
     )
@@ -162,6 +174,7 @@ def execute(
             base_forward_tokens=base_pass.forward_tokens,
             tuned_forward_tokens=len(windows.ids) * len(candidates),
             training_tokens=training_tokens,
+            dataset_cached=dataset_cached,
             seconds=seconds,
         ),
         warnings=warnings,

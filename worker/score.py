@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.errors import AdapterUnreadable, ModelUnavailable
-from worker.cache import Cache
+from worker.cache import Cache, Entry
 from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
 from worker.head import bears_adapter, candidate_head, head_of, hidden_states
 from worker.model import Base
+from worker.once import Alive, once
 from worker.pace import Pace, pace_for, within_memory
 from worker.windows import WINDOW_RULE, Windows
 
@@ -89,12 +90,15 @@ def _base_pass(
     pace: Pace,
 ) -> BasePass:
     key = cache_key(base, windows, corpus_digest=corpus_digest, route=route, pace=pace)
-    entry, forward_tokens = cache.get(key), 0
-    if entry is None:
-        forward_tokens = len(windows.ids)
+
+    def compute(alive: Alive) -> Entry:
+        def told(done: int, total: int) -> None:
+            alive()
+            on_windows(done, total)
+
         with cache.write(key) as writer, _exact_float32():
             store: dict[str, NDArray[Any]] = {}
-            for batch in _passes(base.model, windows, pace, on_windows):
+            for batch in _passes(base.model, windows, pace, told):
                 rows = base_rows(batch.hidden, head, batch.targets, chunk=pace.chunk, route=route)
                 for name, values in _named(rows):
                     if name not in store:
@@ -104,7 +108,10 @@ def _base_pass(
             if not np.isfinite(store["h_base"]).all():
                 raise ModelUnavailable("the base's logits are not finite", param="base_model")
             noise = _noise(base.model, windows, head, store, route, pace)
-            entry = writer.commit(noise)
+            return writer.commit(noise)
+
+    # Runs of one sweep come to this point together: one of them makes the pass for all.
+    entry, cached = once(cache, key, compute, waiting=lambda: on_windows(0, len(windows)))
     return BasePass(
         rows=entry.arrays,
         route=route,
@@ -113,7 +120,7 @@ def _base_pass(
         noise_kl=entry.facts["kl"],
         noise_max_abs=entry.facts["max_abs"],
         noise_positions=entry.facts["n_positions"],
-        forward_tokens=forward_tokens,
+        forward_tokens=0 if cached else len(windows.ids),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from service.errors import InvalidSpec, SystemFault
+from service.schedule import checkpoint_steps
 from service.schemas.spec import Training
 from service.settings import Settings
 from worker.adapter import trainable_params
@@ -21,7 +22,7 @@ from worker.data import TokenisedDataset
 from worker.digest import digest_bytes
 from worker.model import Base
 from worker.pristine import pristine
-from worker.schedule import RowOrder, checkpoint_steps, micro_sizes
+from worker.schedule import RowOrder, micro_sizes
 from worker.sft import make_trainer
 from worker.watch import LossWatch, Report, SavedAdapter, Watch, step_name
 

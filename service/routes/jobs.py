@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Response
 
 from service.artifacts import remove_job
+from service.extension import extend
 from service.jobs import TERMINAL, JobState
 from service.present import job_view
 from service.routes.wiring import (
@@ -95,6 +96,23 @@ def resume_job(job_id: JobId, store: Stored, ring: Ring) -> Job:
     """
     row = store.resume_job(job_id)
     wake(store, ring, row)
+    return job_view(row, store)
+
+
+@router.post("/jobs/{job_id}/extend", status_code=202, operation_id="extend_job")
+def extend_job(
+    job_id: JobId, response: Response, store: Stored, settings: Configured, ring: Ring
+) -> Job:
+    """Go on from a pilot at rest: queue what its whole sweep has yet to measure, as a new job.
+
+    Asked twice it gives the same job.
+    """
+    row, replayed = extend(store, settings, job_id)
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        wake(store, ring, row)
+    response.headers["Location"] = f"/v1/jobs/{row.id}"
     return job_view(row, store)
 
 

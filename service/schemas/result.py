@@ -189,6 +189,8 @@ class Cost(View):
     """0 when the base pass came from the cache."""
     tuned_forward_tokens: int
     training_tokens: int
+    dataset_cached: bool | None = None
+    """Whether the tokenised dataset came from the cache; null where none was trained on."""
     seconds: dict[str, float]
     """Wall-clock per phase."""
 

@@ -150,7 +150,7 @@ class FinetuneSpec(Strict):
 
 
 class SweepSpec(Strict):
-    """One finetune per (rank, seed, learning rate); the law is fitted over all of them."""
+    """One finetune per (rank, seed, learning rate); a law is fitted over all of one rate."""
 
     type: Literal["sweep"]
     base_model: Name
@@ -164,11 +164,15 @@ class SweepSpec(Strict):
     ] = [8, 16, 32, 64, 128, 256]
     seeds: Annotated[
         list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1, max_length=32)
-    ] = [17]
+    ] = [17, 18, 19]
     learning_rates: (
         Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(min_length=1, max_length=16)]
         | None
     ) = None
+    pilot: bool = Field(
+        False,
+        description="Only the small ranks and early steps, for at most a fifth of the cost.",
+    )
 
     @model_validator(mode="after")
     def not_too_many(self) -> Self:
@@ -182,12 +186,14 @@ class SweepSpec(Strict):
             )
         return self
 
-    def children(self) -> list[FinetuneSpec]:
-        """One finetune spec per distinct (learning rate, seed, rank), in that nesting."""
-        body = self.model_dump(exclude={"type", "ranks", "seeds", "learning_rates"})
+    def grid(self) -> list[FinetuneSpec]:
+        """One finetune spec per distinct (seed, learning rate, rank), in that nesting, so that the
+        children of the first seed span the law."""
+        axes = {"type", "ranks", "seeds", "learning_rates", "pilot"}
+        body = self.model_dump(exclude=axes)
         specs = []
-        for rate in dict.fromkeys(self.learning_rates or [self.training.learning_rate]):
-            for seed in dict.fromkeys(self.seeds):
+        for seed in dict.fromkeys(self.seeds):
+            for rate in dict.fromkeys(self.learning_rates or [self.training.learning_rate]):
                 for rank in dict.fromkeys(self.ranks):
                     spec = FinetuneSpec.model_validate(body)
                     spec.training.learning_rate = rate

@@ -43,6 +43,47 @@ class SweepChildren(View):
     cancelled: int = 0
 
 
+class SweepWork(View):
+    """How far a sweep is as one job."""
+
+    share_done: float
+    """Of all its work, 0 to 1: steps, and checkpoints measured, of its children together. A child
+    counts as far as it is; one that has ended, failed too, counts whole."""
+    eta_seconds: float | None
+    """Until its last child ends, if as many workers go on as are at it now. Null until a child
+    tells the pace, and while none runs."""
+
+
+class FailedChild(View):
+    job: str
+    rank: int
+    seed: int
+    learning_rate: float
+    code: str
+    detail: str
+
+
+class FarCorner(View):
+    """What a pilot is to predict: the largest rank at the end of a whole run."""
+
+    rank: int
+    step: int
+
+
+class PilotView(View):
+    share_of_cost: float
+    """What the pilot costs of the whole sweep at most, however long a pass takes."""
+    ranks: list[int]
+    seeds: list[int]
+    steps: list[int]
+    """Measured steps; the last one is where its runs end."""
+    far_corner: FarCorner
+    extend: str
+    """POST here to go on with the rest of the sweep."""
+    extended_by: str | None
+    """Id of the sweep that did."""
+
+
 class Job(View):
     id: str
     type: Literal["finetune", "evaluate", "sweep"]
@@ -59,6 +100,14 @@ class Job(View):
     """Id of the sweep that this job is a child of."""
     children: SweepChildren | None
     """Of sweeps: how many children stand where."""
+    failed_children: list[FailedChild] | None = Field(None, max_length=20)
+    """Of sweeps: the first 20 that failed, and why. The law is fitted without them."""
+    work: SweepWork | None = None
+    """Of sweeps."""
+    pilot: PilotView | None = None
+    """Of pilot sweeps."""
+    extends: str | None = None
+    """Id of the pilot that this sweep goes on from; what that measured is not run again."""
     error: JobError | None
     law: JobLaw | None
     """Of one finished job: did it forget more than its recipe's law expects? Null in lists."""

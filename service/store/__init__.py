@@ -12,6 +12,7 @@ from service.store.outcomes import Outcomes
 from service.store.points import Points
 from service.store.reports import Reports
 from service.store.rows import (
+    ChildRow,
     Claim,
     EventRow,
     JobRow,
@@ -24,6 +25,7 @@ from service.store.sweeps import Sweeps
 from service.store.workers import Workers
 
 __all__ = [
+    "ChildRow",
     "Claim",
     "EventRow",
     "JobRow",

@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select
 
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
+from service.pilot import children_of
 from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.moves import record
 from service.store.rows import JobRow
-from service.tables import epoch_now, job_metadata, jobs
+from service.tables import epoch_now, extensions, job_metadata, jobs
 
 
 class Jobs(Database):
@@ -27,24 +28,41 @@ class Jobs(Database):
     ) -> tuple[JobRow, bool]:
         """Queue a job, a sweep with all its children. True: this key's job was there already.
 
-        Raises IdempotencyKeyReused when the key came with another spec.
+        Raises IdempotencyKeyReused when the key came with another spec, and InvalidSpec for a
+        pilot that cannot be.
         """
         digest = spec_digest(_body(spec))
+        children = children_of(spec) if isinstance(spec, SweepSpec) else []
         with self._write() as connection:
-            now: float = connection.execute(select(epoch_now())).scalar_one()
-            job_id = _insert(
-                connection, spec, now, digest, owner=owner, idempotency_key=idempotency_key
-            )
-            if job_id is not None:
-                if isinstance(spec, SweepSpec):
-                    for child in spec.children():
-                        own = spec_digest(_body(child))
-                        _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
-                return read_job(connection, job_id), False
+            job = _add(connection, spec, children, digest, owner=owner, key=idempotency_key)
+            if job is not None:
+                return job, False
             assert idempotency_key is not None
             earlier = _of_key(connection, idempotency_key, digest, owner)
             assert earlier is not None
             return earlier, True
+
+    def add_extension(
+        self, pilot_id: str, spec: SweepSpec, children: Sequence[FinetuneSpec], *, owner: str = ""
+    ) -> tuple[JobRow, bool]:
+        """Queue the sweep that goes on from a pilot. True: the pilot has one already.
+
+        Raises NotFound.
+        """
+        digest = spec_digest(_body(spec))
+        with self._write() as connection:
+            # Locked, so that of two who ask at once the second finds what the first made.
+            lock = select(jobs.c.id).where(jobs.c.id == pilot_id).with_for_update()
+            connection.execute(lock)
+            read_job(connection, pilot_id)
+            made = select(extensions.c.sweep_id).where(extensions.c.pilot_id == pilot_id)
+            earlier = connection.execute(made).scalar_one_or_none()
+            if earlier is not None:
+                return read_job(connection, earlier), True
+            job = _add(connection, spec, children, digest, owner=owner)
+            assert job is not None
+            connection.execute(insert(extensions).values(pilot_id=pilot_id, sweep_id=job.id))
+            return job, False
 
     def job_of_key(
         self,
@@ -176,6 +194,26 @@ def _pair(key: str, value: str) -> str:
 
 def _body(spec: FinetuneSpec | EvaluateSpec | SweepSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json")
+
+
+def _add(
+    connection: Connection,
+    spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+    children: Sequence[FinetuneSpec],
+    digest: str,
+    *,
+    owner: str,
+    key: str | None = None,
+) -> JobRow | None:
+    """The new job, its children inserted in order; None where the key is taken."""
+    now: float = connection.execute(select(epoch_now())).scalar_one()
+    job_id = _insert(connection, spec, now, digest, owner=owner, idempotency_key=key)
+    if job_id is None:
+        return None
+    for child in children:
+        own = spec_digest(_body(child))
+        _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
+    return read_job(connection, job_id)
 
 
 def _insert(

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from service.errors import NotFound
 from service.store.database import Database
 from service.store.rows import PointGroup
-from service.tables import groups, jobs, points
+from service.tables import extensions, groups, jobs, points
 
 
 class Points(Database):
@@ -49,7 +49,10 @@ class Points(Database):
         if job is not None:
             query = query.where(points.c.job_id == job)
         if sweep is not None:
-            query = query.join(jobs, jobs.c.id == points.c.job_id).where(jobs.c.sweep_id == sweep)
+            # The pilot that a sweep goes on from is a part of it.
+            pilot = select(extensions.c.pilot_id).where(extensions.c.sweep_id == sweep)
+            query = query.join(jobs, jobs.c.id == points.c.job_id)
+            query = query.where(or_(jobs.c.sweep_id == sweep, jobs.c.sweep_id.in_(pilot)))
         found: dict[str, PointGroup] = {}
         with self._read() as connection:
             for row in connection.execute(query):

@@ -30,6 +30,21 @@ class JobRow:
 
 
 @dataclass(frozen=True)
+class ChildRow:
+    """What a sweep's view tells of one child."""
+
+    id: str
+    state: JobState
+    spec: dict[str, Any]
+    phase: str | None
+    progress: dict[str, Any] | None
+    attempt: int
+    error: dict[str, Any] | None
+    seconds: float | None
+    """Since its first start, until its end or now; never negative."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """The right to report on one attempt, until its lease is lost."""
 

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 
 from service.jobs import NEXT, TERMINAL, FailureClass, JobState
 from service.store.database import Database
 from service.store.moves import announce, move, record
-from service.tables import jobs
+from service.store.rows import ChildRow
+from service.tables import epoch_now, extensions, jobs
 
 
 class Sweeps(Database):
@@ -21,6 +22,38 @@ class Sweeps(Database):
         """How many children stand in each state; empty for what is no sweep."""
         with self._read() as connection:
             return _states(_children(connection, job_id))
+
+    def child_rows(self, job_id: str) -> list[ChildRow]:
+        """The children of a sweep, oldest first; none for what is no sweep."""
+        seconds = func.coalesce(jobs.c.finished_at, epoch_now()) - jobs.c.started_at
+        columns = [jobs.c[name] for name in _SHOWN]
+        query = select(*columns, seconds.label("seconds")).where(jobs.c.sweep_id == job_id)
+        with self._read() as connection:
+            rows = connection.execute(query.order_by(jobs.c.id)).all()
+        return [_child(row) for row in rows]
+
+    def extension_of(self, pilot_id: str) -> str | None:
+        """The sweep that goes on from this pilot, if there is one."""
+        return self._link(select(extensions.c.sweep_id).where(extensions.c.pilot_id == pilot_id))
+
+    def pilot_of(self, job_id: str) -> str | None:
+        """The pilot that this sweep goes on from, if it does."""
+        return self._link(select(extensions.c.pilot_id).where(extensions.c.sweep_id == job_id))
+
+    def _link(self, query: Select[Any]) -> str | None:
+        with self._read() as connection:
+            found: str | None = connection.execute(query).scalar_one_or_none()
+        return found
+
+
+_SHOWN = ("id", "state", "spec", "phase", "progress", "attempt", "error")
+
+
+def _child(row: Row[*tuple[Any, ...]]) -> ChildRow:
+    fields = row._asdict()
+    seconds = fields["seconds"]
+    fields["seconds"] = None if seconds is None else max(0.0, float(seconds))
+    return ChildRow(**fields | {"state": JobState(fields["state"])})
 
 
 def _children(connection: Connection, sweep_id: str) -> Sequence[Row[Any, Any]]:

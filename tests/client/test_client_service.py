@@ -123,7 +123,7 @@ def test_lists_are_filtered_and_walked_to_their_end(service) -> None:
 
 
 def test_a_sweep_and_its_laws(service) -> None:
-    sweep_id = service.submit(type="sweep", ranks=[4, 8, 16])
+    sweep_id = service.submit(type="sweep", ranks=[4, 8, 16], seeds=[17])
     assert service.client.job(sweep_id)["children"]["total"] == 3
     for rank in (4, 8, 16):
         service.finish(service.start(), *(0.002 * rank**0.5 * n for n in (1, 2, 3, 4)))

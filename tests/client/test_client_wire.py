@@ -3,7 +3,7 @@
 from typing import Any, get_type_hints
 
 import pytest
-from forgetting_client import errors, law_wire, wire
+from forgetting_client import errors, law_wire, sweeps, wire
 from forgetting_client.command.faults import ADVICE, EXIT_CODES, exit_code
 from pydantic import BaseModel
 
@@ -14,6 +14,10 @@ PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.Progress, views.Progress),
     (wire.JobError, views.JobError),
     (wire.SweepChildren, views.SweepChildren),
+    (sweeps.SweepWork, views.SweepWork),
+    (sweeps.FailedChild, views.FailedChild),
+    (sweeps.FarCorner, views.FarCorner),
+    (sweeps.PilotView, views.PilotView),
     (wire.Job, views.Job),
     (wire.Event, views.Event),
     (wire.MetricPoint, views.MetricPoint),

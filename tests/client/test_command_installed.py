@@ -154,7 +154,7 @@ def test_a_terminal_gets_a_bar_and_lines_that_stay(service, address) -> None:
 
 
 def test_a_terminal_shows_a_sweep_child_by_child(service, address) -> None:
-    sweep_id = service.submit(type="sweep", ranks=[4, 8])
+    sweep_id = service.submit(type="sweep", ranks=[4, 8], seeds=[17])
     first = service.start()
     service.store.beat(first, [{"kind": "phase", "phase": "scoring_base"}])
     terminal = Terminal(address, "jobs", "watch", sweep_id)

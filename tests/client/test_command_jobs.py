@@ -45,7 +45,7 @@ def test_submit_from_a_file_and_from_stdin(service, tmp_path: Path) -> None:
 
 
 def test_submit_makes_sweeps_and_evaluations(service) -> None:
-    sweep = service.forgetting("jobs", "submit", *flags(service), "--ranks", "4,8")
+    sweep = service.forgetting("jobs", "submit", *flags(service), "--ranks", "4,8", "--seeds", "17")
     assert service.client.job(sweep.stdout.strip())["children"]["total"] == 2
     adapter = ("--adapter", "nowhere/adapter", "--base-model", "tiny_base")
     where = ("--corpus", "corpus.txt", "--context", "64")
@@ -251,7 +251,7 @@ def test_download_writes_files_and_prints_their_names(service, tmp_path: Path) -
 
 
 def test_sweeps_are_shown_with_their_children(service) -> None:
-    sweep_id = service.submit(type="sweep", ranks=[4, 8])
+    sweep_id = service.submit(type="sweep", ranks=[4, 8], seeds=[17])
     service.finish(service.start())
     out = service.forgetting("jobs", "show", sweep_id).stdout
     assert "2: 1 queued, 1 succeeded" in out
@@ -269,7 +269,7 @@ def test_sweeps_are_shown_with_their_children(service) -> None:
 
 
 def test_watch_of_a_sweep_counts_what_failed_and_exits_4(service) -> None:
-    sweep_id = service.submit(type="sweep", ranks=[2, 4, 8])
+    sweep_id = service.submit(type="sweep", ranks=[2, 4, 8], seeds=[17])
     service.finish(service.start())
     for _ in range(2):
         fail(service, sweep_id)

@@ -47,6 +47,10 @@ def test_the_type_follows_from_the_flags() -> None:
     assert build(adapters=["a"])["type"] == "evaluate"
     assert build({"type": "sweep"})["type"] == "sweep"
     assert build({"type": "sweep"}, job_type="finetune")["type"] == "finetune"
+    rates = build(learning_rates="1e-5,5e-5", seeds="1,2")
+    assert (rates["type"], rates["seeds"]) == ("sweep", [1, 2])
+    assert rates["learning_rates"] == [1e-5, 5e-5]
+    assert build(pilot=True) == {"pilot": True, "type": "sweep"}
 
 
 def test_a_flag_wins_over_the_file_and_set_over_both() -> None:
@@ -99,6 +103,8 @@ def test_adapters_are_jobs_or_else_paths(text, value) -> None:
     [
         ({"ranks": "4;8"}, "4;8"),
         ({"ranks": ""}, "whole numbers"),
+        ({"seeds": "1.5"}, "1.5"),
+        ({"learning_rates": "1e-5;1"}, "is not numbers"),
         ({"overrides": ["training.optim"]}, "NAME=VALUE"),
         ({"overrides": ["training..optim=1"]}, "NAME=VALUE"),
         ({"overrides": ["=1"]}, "NAME=VALUE"),

@@ -18,7 +18,9 @@ RANKS = [4, 8, 16]
 @pytest.fixture
 def swept(service: Service) -> list[sweep.Child]:
     """A sweep whose runs have all finished, as its last state."""
-    job = service.client.create_job({**service.spec, "type": "sweep", "ranks": RANKS})
+    job = service.client.create_job(
+        {**service.spec, "type": "sweep", "ranks": RANKS, "seeds": [17]}
+    )
     for _ in RANKS:
         run_next(service.store)
     return list(sweep.follow(service.client, job["id"], pause=0))[-1]
@@ -81,7 +83,9 @@ def test_a_number_changed_after_it_was_fetched_is_noticed(
 
 
 def test_a_failed_run_is_told_with_its_reason(service: Service) -> None:
-    job = service.client.create_job({**service.spec, "type": "sweep", "ranks": RANKS})
+    job = service.client.create_job(
+        {**service.spec, "type": "sweep", "ranks": RANKS, "seeds": [17]}
+    )
     claim = service.start()
     service.store.fail(claim, {"code": "training_diverged", "detail": "step 7", "class": "user"})
     run_next(service.store)

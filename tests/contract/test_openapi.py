@@ -16,6 +16,7 @@ OPERATIONS = {
     ("delete", "/v1/jobs/{job_id}"): "delete_job",
     ("post", "/v1/jobs/{job_id}/cancel"): "cancel_job",
     ("post", "/v1/jobs/{job_id}/resume"): "resume_job",
+    ("post", "/v1/jobs/{job_id}/extend"): "extend_job",
     ("get", "/v1/jobs/{job_id}/events"): "job_events",
     ("get", "/v1/jobs/{job_id}/metrics"): "job_metrics",
     ("get", "/v1/jobs/{job_id}/checkpoints"): "job_checkpoints",

@@ -161,7 +161,7 @@ def test_a_sweep_rings_every_idle_worker(
 ) -> None:
     for name, state in [("a", "idle"), ("b", "idle"), ("c", "busy")]:
         store.beat_worker(name, state=state)
-    sweep = submit(api, finetune | {"type": "sweep", "ranks": [4, 8, 16]})
+    sweep = submit(api, finetune | {"type": "sweep", "ranks": [4, 8, 16], "seeds": [17]})
     assert bell.rung == [sweep["id"]] * 2
 
 
@@ -202,7 +202,7 @@ def test_resume_queues_again_and_only_what_has_stopped(
 def test_a_sweep_that_half_succeeded_resumes_the_other_half(
     api: TestClient, finetune: Json, bell: Any, store: Store
 ) -> None:
-    sweep = submit(api, finetune | {"type": "sweep", "ranks": [4, 8]})["id"]
+    sweep = submit(api, finetune | {"type": "sweep", "ranks": [4, 8], "seeds": [17]})["id"]
     run_next(store)
     claim = store.claim("worker-1")
     assert claim is not None
@@ -253,7 +253,7 @@ def test_deleting_takes_the_artifacts_along(
 def test_deleting_a_sweep_takes_its_children_along(
     api: TestClient, finetune: Json, store: Store, api_settings: Settings
 ) -> None:
-    sweep = submit(api, finetune | {"type": "sweep", "ranks": [4, 8]})
+    sweep = submit(api, finetune | {"type": "sweep", "ranks": [4, 8], "seeds": [17]})
     folders = []
     for n in range(2):
         folder = api_settings.home / "artifacts" / f"child-{n}"

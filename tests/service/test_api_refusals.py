@@ -91,6 +91,7 @@ VALUES: list[tuple[Json, str, str, str]] = [
         {
             "type": "sweep",
             "ranks": list(range(1, 33)),
+            "seeds": [17],
             "learning_rates": [i / 9 for i in range(1, 10)],
         },
         "validation_error",

@@ -102,6 +102,9 @@ def test_nothing_that_runs_often_reads_the_whole_table(full: Store, plans: list[
     parent = full.list_jobs(type="sweep")[0][0].id
     full.list_jobs(sweep=parent)
     full.children(parent)
+    full.child_rows(parent)
+    full.extension_of(parent)
+    full.pilot_of(parent)
     full.cancel_job(parent)
     full.resume_job(parent)
     assert len(plans) > 20

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.schedule import checkpoint_steps, log_spaced_steps
 from service.schemas.spec import Training
 from worker.checkpoints import MANIFEST, digests_of, drop_after, newest, prune, seal
-from worker.schedule import RowOrder, checkpoint_steps, log_spaced_steps, micro_sizes
+from worker.schedule import RowOrder, micro_sizes
 
 
 def make(root: Path, step: int, *, key: str = "run") -> Path:

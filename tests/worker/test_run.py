@@ -221,6 +221,33 @@ def test_at_final_measures_the_last_checkpoint_alone(place: Path, settings: Sett
     assert result.cost.base_forward_tokens == 0
 
 
+def test_runs_that_differ_in_rank_share_the_dataset_and_the_base_pass(
+    trained: tuple[Result, list[Event], Path], place: Path, settings: Settings
+) -> None:
+    fresh = settings.model_copy(update={"cache_dir": place / "cache-shared"})
+    events: list[Event] = []
+    for rank in (4, 8):
+        spec = finetune()
+        spec.training.lora.r = rank
+        results = execute(spec, place / f"rank-{rank}", events.append, settings=fresh)
+        if rank == 4:
+            first = results
+    assert (first.cost.dataset_cached, results.cost.dataset_cached) == (False, True)
+    assert first.cost.base_forward_tokens > results.cost.base_forward_tokens == 0
+    said = [event["message"] for event in events if event["kind"] == "log"]
+    assert said.count("tokenised dataset from the cache") == 1
+    assert len(list(fresh.cache.iterdir())) == 2
+    # What the cache gave is what would have been computed.
+    alone = settings.model_copy(update={"cache_dir": place / "cache-alone"})
+    spec = finetune()
+    spec.training.lora.r = 8
+    again = execute(spec, place / "alone", print, settings=alone)
+    assert again.cost.dataset_cached is False
+    assert [c.model_dump() for c in again.checkpoints] == [
+        c.model_dump() for c in results.checkpoints
+    ]
+
+
 @pytest.mark.parametrize("phase", ["scoring_base", "scoring_tuned"])
 def test_stop_ends_scoring_and_the_job_continues(
     trained: tuple[Result, list[Event], Path], place: Path, settings: Settings, phase: str

@@ -110,6 +110,10 @@ class ForgettingClient(LawMethods):
         # A second resume would be refused, so a lost answer must not be asked for again.
         return cast(Job, self._connection.object("POST", path, repeatable=False))
 
+    def extend(self, job_id: str) -> Job:
+        """The sweep that goes on from this pilot; the same one however often it is asked for."""
+        return cast(Job, self._connection.object("POST", f"{_job(job_id)}/extend"))
+
     def delete(self, job_id: str) -> None:
         self._connection.send("DELETE", _job(job_id))
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypedDict
 
 from forgetting_client.law_wire import Form, Metric
 
+from forgetting_client.sweeps import FailedChild, PilotView, SweepWork
+
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -75,6 +77,10 @@ class Job(TypedDict):
     finished_at: str | None
     sweep: str | None
     children: SweepChildren | None
+    failed_children: list[FailedChild] | None
+    work: SweepWork | None
+    pilot: PilotView | None
+    extends: str | None
     error: JobError | None
     law: JobLaw | None
     law_reason: str | None

@@ -63,6 +63,19 @@ def upgrade() -> None:
     op.create_index("ix_jobs_type_id", "jobs", ["type", "id"])
     op.create_index("ix_jobs_type_state", "jobs", ["type", "state"])
     op.create_table(
+        "extensions",
+        sa.Column("pilot_id", sa.String(length=32), nullable=False),
+        sa.Column("sweep_id", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["pilot_id"], ["jobs.id"], name="fk_extensions_pilot_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["sweep_id"], ["jobs.id"], name="fk_extensions_sweep_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("pilot_id", name="pk_extensions"),
+        sa.UniqueConstraint("sweep_id", name="uq_extensions_sweep_id"),
+    )
+    op.create_table(
         "laws",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
@@ -184,6 +197,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("extensions")
     op.drop_table("results")
     op.drop_table("points")
     op.drop_table("metrics")

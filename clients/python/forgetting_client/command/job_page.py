@@ -15,6 +15,7 @@ from forgetting_client.command.words import (
     estimate,
     interval,
     number,
+    outlook,
     progress,
     span,
     standing,
@@ -23,6 +24,7 @@ from forgetting_client.command.words import (
     took,
     when,
 )
+from forgetting_client.sweeps import PilotView
 from forgetting_client.wire import Checkpoint, CheckpointView, Estimate, Job, Result
 
 MEANS = ("kl", "ce_soft", "ce_hard", "same_top", "same_top5", "nll_base", "nll_tuned", "kl_reverse")
@@ -127,13 +129,20 @@ def about(job: Job) -> Iterable[tuple[str, str]]:
         attempts = f", attempt {job['attempt']}" if job["attempt"] > 1 else ""
         yield "took" if job["finished_at"] else "running for", duration + attempts
     if job["status"] == "running":
-        yield "now", progress(job)
+        yield "now", outlook(job) if job["type"] == "sweep" else progress(job)
     if job["sweep"]:
         yield "sweep", job["sweep"]
+    if job["extends"]:
+        yield "goes on from", job["extends"]
+    if job["pilot"]:
+        yield "pilot", piloted(job["pilot"])
     if job["children"]:
         kinds = ((name, n) for name, n in job["children"].items() if name != "total" and n)
         told = ", ".join(f"{n} {name}" for name, n in kinds)
         yield "children", f"{job['children']['total']}: {told}"
+    for child in job["failed_children"] or []:
+        where = f"rank {child['rank']}, seed {child['seed']}, {child['learning_rate']:g}"
+        yield "failed", f"{where}: {child['code']}: {child['detail']} ({child['job']})"
     if job["metadata"]:
         yield "metadata", ", ".join(f"{name}={value}" for name, value in job["metadata"].items())
     if job["error"]:
@@ -151,12 +160,26 @@ def about(job: Job) -> Iterable[tuple[str, str]]:
         )
 
 
+def piloted(pilot: PilotView) -> str:
+    """`at most 17% of the sweep: rank 8,16,32, seed 17,18, steps 52,65,104,130`."""
+    axes = ", ".join(
+        f"{name} {','.join(map(str, values))}"
+        for name, values in (
+            ("rank", pilot["ranks"]),
+            ("seed", pilot["seeds"]),
+            ("steps", pilot["steps"]),
+        )
+    )
+    return f"at most {pilot['share_of_cost']:.0%} of the sweep: {axes}"
+
+
 def recipe(spec: dict) -> str:  # type: ignore[type-arg]
     training = spec["training"]
     ranks = ",".join(map(str, spec.get("ranks", [training["lora"]["r"]])))
+    rates = ",".join(f"{rate:g}" for rate in spec.get("learning_rates") or [])
     return (
         f"rank {ranks}, {training['max_steps']} steps of {training['batch_size']} rows, "
-        f"{training['optim']} at {training['learning_rate']:g}"
+        f"{training['optim']} at {rates or format(training['learning_rate'], 'g')}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`forgetting jobs …`: submit, list, show, watch, cancel, resume, delete, result, download."""
+"""`forgetting jobs …`: submit, list, show, watch, cancel, resume, extend, delete, result, fetch."""
 
 import sys
 from pathlib import Path
@@ -78,12 +78,15 @@ def show_job(context: typer.Context, job_id: JobId) -> None:
             heading,
             result_tables,
         )
+        from forgetting_client.command.pilot_page import prophecy
 
         show(*heading(job))
         if job["type"] == "sweep":
             children = list(client.jobs(sweep=job_id))[::-1]
             saved = {one["id"]: client.checkpoints(one["id"]) for one in children}
             show("", children_table(children, {k: v[-1] for k, v in saved.items() if v}))
+            if job["pilot"] and job["status"] == "succeeded":
+                show("", *prophecy(client, job))
         elif job["status"] == "succeeded":
             show(*result_tables(client.result(job_id)))
         elif checkpoints := client.checkpoints(job_id):
@@ -132,6 +135,20 @@ def resume(context: typer.Context, job_id: JobId) -> None:
         emit_json(job)
     else:
         say(f"{job_id} is {job['status']} again. Follow it: forgetting jobs watch {job_id}")
+
+
+@app.command("extend")
+def extend(context: typer.Context, job_id: JobId) -> None:
+    """Go on from a pilot: queue the rest of its sweep, and print that job's id."""
+    session = session_of(context)
+    with session.connect() as client:
+        job = client.extend(job_id)
+    if session.as_json:
+        emit_json(job)
+    else:
+        emit(job["id"])
+        total = job["children"]["total"] if job["children"] else 0
+        say(f"{total} runs are {job['status']}. Follow them: forgetting jobs watch {job['id']}")
 
 
 @app.command("delete")

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -25,6 +25,9 @@ FLAGS = {
     "learning_rate": "training.learning_rate",
 }
 """Where each flag's value stands in the spec."""
+SWEPT = {"ranks", "seeds", "learning_rates", "pilot"}
+"""Fields that only a sweep has."""
+Number = TypeVar("Number", int, float)
 
 
 def read(source: str) -> dict[str, Any]:
@@ -69,6 +72,9 @@ def build(
     flags: Mapping[str, Any],
     job_type: str | None = None,
     ranks: str | None = None,
+    seeds: str | None = None,
+    learning_rates: str | None = None,
+    pilot: bool = False,
     adapters: Sequence[str] = (),
     metadata: Sequence[str] = (),
     overrides: Sequence[str] = (),
@@ -79,7 +85,13 @@ def build(
         if flags.get(flag) is not None:
             put(spec, path, flags[flag])
     if ranks is not None:
-        spec["ranks"] = whole_numbers(ranks)
+        spec["ranks"] = numbers(ranks, "--ranks", int)
+    if seeds is not None:
+        spec["seeds"] = numbers(seeds, "--seeds", int)
+    if learning_rates is not None:
+        spec["learning_rates"] = numbers(learning_rates, "--learning-rates", float)
+    if pilot:
+        spec["pilot"] = True
     if adapters:
         spec["adapters"] = [adapter(one) for one in adapters]
     for pair in metadata:
@@ -88,7 +100,8 @@ def build(
     for pair in overrides:
         path, value = split(pair, "--set")
         put(spec, path, literal(value))
-    implied = "sweep" if "ranks" in spec else "evaluate" if "adapters" in spec else "finetune"
+    swept = not SWEPT.isdisjoint(spec)
+    implied = "sweep" if swept else "evaluate" if "adapters" in spec else "finetune"
     spec["type"] = job_type or spec.get("type") or implied
     return spec
 
@@ -125,12 +138,14 @@ def split(pair: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def whole_numbers(text: str) -> list[int]:
+def numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
+        wanted = "whole numbers" if kind is int else "numbers"
+        like = "4,8,16" if kind is int else "1e-5,5e-5"
         raise typer.BadParameter(
-            f"{text!r} is not whole numbers with commas between, like 4,8,16", param_hint="--ranks"
+            f"{text!r} is not {wanted} with commas between, like {like}", param_hint=option
         ) from None
 
 

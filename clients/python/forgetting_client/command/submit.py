@@ -27,6 +27,14 @@ def submit(
     ] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.")] = None,
     ranks: Annotated[str | None, typer.Option(help="Of a sweep: 4,8,16.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of a sweep: 17,18,19.")] = None,
+    learning_rates: Annotated[
+        str | None, typer.Option(help="Of a sweep: 1e-5,5e-5; a law for each.")
+    ] = None,
+    pilot: Annotated[
+        bool,
+        typer.Option("--pilot", help="Only a sweep's small ranks and early steps, a fifth of it."),
+    ] = False,
     steps: Annotated[int | None, typer.Option(help="Optimiser updates.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per update.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak, of the schedule.")] = None,
@@ -57,7 +65,14 @@ def submit(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
     }
-    given = source is not None or adapter or override or any(v is not None for v in flags.values())
+    swept = any(axis is not None for axis in (ranks, seeds, learning_rates))
+    given = (
+        source is not None
+        or adapter
+        or override
+        or swept
+        or any(v is not None for v in flags.values())
+    )
     if not given:
         raise typer.BadParameter("give a spec file, - for stdin, or at least --base-model")
     spec = specs.build(
@@ -65,6 +80,9 @@ def submit(
         flags=flags,
         job_type=job_type,
         ranks=ranks,
+        seeds=seeds,
+        learning_rates=learning_rates,
+        pilot=pilot,
         adapters=adapter or [],
         metadata=metadata or [],
         overrides=override or [],

@@ -9,7 +9,7 @@ from typing import Protocol, TextIO
 from forgetting_client.client import ForgettingClient
 from forgetting_client.command.output import clean, console
 from forgetting_client.command.picture import numbers
-from forgetting_client.command.words import progress
+from forgetting_client.command.words import outlook, progress
 from forgetting_client.wire import TERMINAL, Job
 
 POLL_SECONDS = 1.0
@@ -73,14 +73,18 @@ def board(stream: TextIO) -> Iterator[Board]:
 
 class PlainBoard:
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream, self._tenths = stream, 0
 
     def line(self, text: str) -> None:
         self._stream.write(f"{now()}  {clean(text)}\n")
         self._stream.flush()
 
     def draw(self, sweep: Job, children: Sequence[Job]) -> None:
-        pass
+        """A line for every tenth of the work."""
+        tenths = int(10 * sweep["work"]["share_done"]) if sweep["work"] else 0
+        if self._tenths < tenths < 10:
+            self.line(f"sweep: {outlook(sweep)}")
+        self._tenths = max(self._tenths, tenths)
 
 
 class LiveBoard:
@@ -108,8 +112,9 @@ class LiveBoard:
         from rich.text import Text
 
         done = sum(child["status"] in TERMINAL for child in children)
-        words = f"{sweep['status']} {done}/{len(children)} jobs"
-        self._bar.update(self._task, description=words, completed=done, total=len(children))
+        words = f"{sweep['status']} {done}/{len(children)} jobs, {outlook(sweep)}"
+        share = sweep["work"]["share_done"] if sweep["work"] else 0.0
+        self._bar.update(self._task, description=words, completed=share, total=1.0)
         running = [child for child in children if child["status"] == "running"]
         lines = [f"  {label(sweep, one)}: {at_work(one)}" for one in running]
         self._live.update(Group(self._bar, *(Text(clean(line), style="bold") for line in lines)))

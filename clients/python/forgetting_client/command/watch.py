@@ -8,6 +8,7 @@ from forgetting_client.client import ForgettingClient
 from forgetting_client.command.faults import INTERRUPTED, NOT_MEASURED, OK
 from forgetting_client.command.output import clean, console, emit_json, say
 from forgetting_client.command.picture import Picture, numbers
+from forgetting_client.command.pilot_page import prophecy
 from forgetting_client.command.sweep_watch import watch_sweep
 from forgetting_client.command.words import interval, moment, number, took
 from forgetting_client.errors import ForgettingError
@@ -73,6 +74,9 @@ def epilogue(client: ForgettingClient, job: Job) -> Iterator[str]:
         yield f"All of it: forgetting jobs result {job['id']}"
     elif job["type"] == "sweep" and job["status"] == "succeeded":
         yield f"Its laws: forgetting laws fit --sweep {job['id']}"
+        if job["pilot"] and job["pilot"]["extended_by"] is None:
+            yield from prophecy(client, job)
+            yield f"Go on with the whole sweep: forgetting jobs extend {job['id']}"
     if job["status"] in ("failed", "cancelled") or lost:
         yield f"Try again: forgetting jobs resume {job['id']}"
 

@@ -72,11 +72,23 @@ def progress(job: Job) -> str:
 
 
 def standing(job: Job) -> str:
-    """The status, with how far the present phase is: `running 27%`."""
+    """The status, with how far the present phase, or a sweep as a whole, is: `running 27%`."""
+    if job["status"] == "running" and job.get("work"):
+        return f"{status(job)} {job['work']['share_done']:.0%}"  # type: ignore[index]
     part = job["progress"]
     if job["status"] != "running" or not part or not part["total"]:
         return status(job)
     return f"{status(job)} {part['done'] / part['total']:.0%}"
+
+
+def outlook(job: Job) -> str:
+    """Of a sweep: `40% done, about 12 min 30 s left`."""
+    work = job["work"]
+    if work is None:
+        return NOTHING
+    left = work["eta_seconds"]
+    time_left = "" if left is None else f", about {span(left)} left"
+    return f"{work['share_done']:.0%} done{time_left}"
 
 
 def fraction(one: Mapping[str, Any]) -> str:
