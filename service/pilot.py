@@ -10,8 +10,7 @@ from math import ceil
 
 from service.cost import Cost, share
 from service.errors import InvalidSpec
-from service.recipe import DECAYING
-from service.schedule import FIRST_SHARE, measured_steps
+from service.schedule import DECAYING, FIRST_SHARE, measured_steps
 from service.schemas.spec import FinetuneSpec, SweepSpec
 
 MAX_SHARE = 0.2

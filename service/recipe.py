@@ -8,12 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from service.schedule import DECAYING
 from service.schemas.spec import FinetuneSpec, Runnable
 from service.store.rows import PointGroup
-
-DECAYING = ("linear", "cosine")
-"""Schedules under which step N of a long run is not a run of N steps."""
-
 
 NAMES = frozenset({"base_model", "dataset", "corpus"})
 """What people call them: shown, and filtered by, but no part of a group's identity."""

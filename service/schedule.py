@@ -3,6 +3,8 @@ hardware, rank, or how often a run was resumed."""
 
 from service.schemas.spec import Evaluation, Training
 
+DECAYING = ("linear", "cosine")
+"""Schedules under which step N of a long run is not a run of N steps."""
 FIRST_SHARE = 0.2
 """Before a fifth of the run nothing is measured: the paper leaves out 50 of its 260 steps."""
 

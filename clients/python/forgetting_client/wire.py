@@ -6,7 +6,6 @@ Nothing is validated here: a field that a newer service adds passes through unto
 from typing import Any, Literal, TypedDict
 
 from forgetting_client.law_wire import Form, Metric
-
 from forgetting_client.sweeps import FailedChild, PilotView, SweepWork
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

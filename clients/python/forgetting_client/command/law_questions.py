@@ -9,7 +9,7 @@ from forgetting_client.client import ForgettingClient
 from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.points_file import picture_path
 from forgetting_client.command.session import session_of
-from forgetting_client.command.spec import whole_numbers
+from forgetting_client.command.spec import numbers
 
 LawId = Annotated[str, typer.Argument(metavar="LAW", help="law_…")]
 Plot = Annotated[
@@ -106,7 +106,7 @@ def plan(
             law_id,
             max_ft_loss=max_loss,
             max_forgetting=max_forgetting,
-            ranks=None if ranks is None else whole_numbers(ranks),
+            ranks=None if ranks is None else numbers(ranks, "--ranks", int),
             max_step=max_step,
             limit=limit,
         )

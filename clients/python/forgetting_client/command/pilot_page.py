@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from forgetting_client.client import ForgettingClient
 from forgetting_client.command.words import interval, number
 from forgetting_client.errors import ForgettingError
-from forgetting_client.wire import Job, Law
+from forgetting_client.law_wire import Law
+from forgetting_client.wire import Job
 
 
 def prophecy(client: ForgettingClient, job: Job) -> Iterator[str]:
