@@ -8,15 +8,18 @@ from service.laws import Point, TooFewPoints
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, OPENORCA, PAPER_RANKS
 from service.laws.measured import Measured, columns
 from service.laws.mixture import families
-from service.laws.sufficiency import _signs, _spline, holm, sufficiency
+from service.laws.sufficiency import _add, _signs, _spline, holm, smoothed, sufficiency
 from tests.unit.judged_points import STEPS, paper, study, two_slopes
 
 N_STUDIES = 300
 
 
-def on_a_curve(seed: int, *, by_rank: float = 0.0, by_rate: float = 0.0) -> Measured:
+def on_a_curve(
+    seed: int, *, by_rank: float = 0.0, by_rate: float = 0.0, jitter_sd: float = 0.004
+) -> Measured:
     """Two runs of each of six ranks on one curve of L_ft: an offset per run, errors that drift
-    along it (autocorrelation 0.7), and `by_rank` nats from the least to the largest rank."""
+    along it (autocorrelation 0.7), and `by_rank` nats from the least to the largest rank.
+    `jitter_sd`: of the measured L_ft about the one that matters."""
     rng = np.random.default_rng(seed)
     points = []
     for rank in PAPER_RANKS:
@@ -25,7 +28,7 @@ def on_a_curve(seed: int, *, by_rank: float = 0.0, by_rate: float = 0.0) -> Meas
             offset, height, drift = rng.normal() * 0.01, rng.normal() * 0.01, 0.0
             for step in STEPS:
                 drift = 0.7 * drift + rng.normal() * 0.004
-                ft_loss = OPENORCA.ft_loss(params, step) + height + rng.normal() * 0.004
+                ft_loss = OPENORCA.ft_loss(params, step) + height
                 value = 0.8 - 1.7 * (ft_loss - 0.7) + 6.0 * (ft_loss - 0.7) ** 2 + offset + drift
                 value += by_rank * np.log(rank / 8) / np.log(32) + by_rate * number
                 points.append(
@@ -33,7 +36,7 @@ def on_a_curve(seed: int, *, by_rank: float = 0.0, by_rate: float = 0.0) -> Meas
                         run=f"{rank}-{number}",
                         trainable_params=params,
                         step=step,
-                        ft_loss=ft_loss,
+                        ft_loss=ft_loss + rng.normal() * jitter_sd,
                         ce_soft=value,
                         learning_rate=(1e-4, 3e-4)[number],
                     )
@@ -49,6 +52,16 @@ def test_false_positives_come_at_the_nominal_rate() -> None:
         assert found[0].effects[index].variable == variable
         assert low <= rejected <= high, variable
     assert sum(not one.sufficient for one in found) <= high
+
+
+def test_jitter_of_ft_loss_does_not_refute_the_claim() -> None:
+    """Without the smoothing, P and N stand in for the loss that the jitter hides."""
+    studies = [on_a_curve(seed, jitter_sd=0.01) for seed in range(100)]
+    found = [sufficiency(known, n_bootstrap=199).effects[1].p for known in studies]
+    signs = _signs(12, 199, seed=17)
+    raw = [_add(known, _spline(known.ft_loss), np.log(known.step), signs).p for known in studies]
+    assert sum(p <= 0.05 for p in raw) >= 30
+    assert sum(p <= 0.05 for p in found) <= 15
 
 
 def test_a_planted_effect_is_found() -> None:
@@ -73,7 +86,7 @@ def test_the_sentence_tells_size_and_p() -> None:
 def test_the_same_p_drawn_the_slow_way() -> None:
     """Ordinary regressions on every bootstrap sample, in place of the algebra of runs."""
     known = on_a_curve(4, by_rank=0.02)
-    smooth, column = _spline(known.ft_loss), np.log(known.params)
+    smooth, column = _spline(smoothed(known)), np.log(known.params)
     full = np.column_stack([smooth, column])
 
     def statistic(value: np.typing.NDArray[np.float64]) -> float:
