@@ -1,10 +1,10 @@
 """What runs tell of a law's error: points of one run drift together, so each run is one witness.
 
 The law is linearised at its minimum, and the error of anything smooth in it has the bias-reduced
-cluster-robust variance (CR2) with the degrees of freedom of Bell & McCaffrey (2002), as Imbens &
-Kolesar (2016) recommend for few clusters: a run that bends the law towards itself leaves too
-small a residual, which its leverage undoes, and the fewer runs a place hangs on, the fewer the
-degrees of freedom there. Neither needs a model of how the points of a run drift.
+cluster-robust variance (CR2, Bell & McCaffrey 2002): a run that bends the law towards itself
+leaves too small a residual, which its leverage undoes. How the points of a run drift need not be
+known. With few runs the estimated variance varies itself, the more the fewer runs a place hangs
+on; its distribution is a sum whose parts `Clusters.error` gives (as in Imbens & Kolesar 2016).
 
 Array axes: g groups of runs, k points, c coefficients, p directions that the points tell.
 """
@@ -64,28 +64,28 @@ class Clusters:
         return np.asarray(np.linalg.norm(gradient @ np.array(self.basis), axis=1))
 
     def error(self, gradient: Floats) -> tuple[Floats, Floats]:
-        """Standard error and degrees of freedom of what has `gradient` (m, c): each (m,).
+        """Standard error of what has `gradient` (m, c), and what its square is a sum of.
 
-        The error is infinite where one group alone decides.
+        The error is (m,), infinite where one group alone decides. Under equal independent noise
+        its square is distributed like chi-squared variables of one degree of freedom each, times
+        the shares (m, g), which add up to 1.
         """
         h = gradient @ np.array(self.basis)  # (m, p)
         variance = ((h @ np.array(self.score).T) ** 2).sum(axis=1)
         p = h.shape[1]
-        leverage = np.array(self.leverage).reshape(-1, p, p)
-        own, vectors = np.linalg.eigh(leverage)  # (g, p), (g, p, p)
+        own, vectors = np.linalg.eigh(np.array(self.leverage).reshape(-1, p, p))  # (g, p)
         along = np.einsum("gpq,mp->mgq", vectors, h)
         alone = ((along**2 * (own > 1.0 - ALONE)).sum(axis=(1, 2))) > 1e-6 * (h**2).sum(axis=1)
-        # Under equal independent noise the squares that are summed have covariance matrix
-        # diag(own_part) - part part', whose eigenvalues give Satterthwaite's degrees of freedom.
+        # The covariance of what is squared: each group's own part, less what the fit shares out.
         undone = _undo(own)
-        own_part = (along**2 * own * undone**2).sum(axis=2)  # (m, g)
         part = np.einsum("gpq,mgq->mgp", vectors, along * own * undone)
-        shared = -np.einsum("mgp,mhp->mgh", part, part)
-        groups = np.arange(shared.shape[1])
-        shared[:, groups, groups] += own_part
-        trace, squares = np.einsum("mgg->m", shared), (shared**2).sum(axis=(1, 2))
-        freedom = trace**2 / np.maximum(squares, 1e-300)
-        return np.where(alone, np.inf, np.sqrt(variance)), np.maximum(freedom, 1.0)
+        covariance = -np.einsum("mgp,mhp->mgh", part, part)
+        groups = np.arange(covariance.shape[1])
+        covariance[:, groups, groups] += (along**2 * own * undone**2).sum(axis=2)
+        spectrum = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
+        total = spectrum.sum(axis=1, keepdims=True)
+        shares = np.where(total > 0, spectrum / np.maximum(total, 1e-300), 1.0 / len(groups))
+        return np.where(alone, np.inf, np.sqrt(variance)), shares
 
     def to_json(self) -> dict[str, Any]:
         return {name: [list(row) for row in getattr(self, name)] for name in _FIELDS}

@@ -56,11 +56,6 @@ def minimise(points: Sample, *, robust_loss: bool, n_starts: int, seed: int) -> 
         ends = np.vstack([best.shape, found.shape])
         found = descend(ends, searched, value[few], scale=scale, kept=weight[:, few])
     best = descend(found.cheapest(N_WARM).shape, plane, value, scale=scale, kept=weight).best()
-    return at_minimum(best, plane, value, scale=scale)
-
-
-def at_minimum(best: "Curves", plane: Plane, value: Floats, *, scale: float) -> Minimum:
-    """One law (s = 1) at the end of its search, with what errors are made from."""
     jacobian = curve.gradient(best.shape, float(best.slope[0]), plane)
     return Minimum(
         values=curve.wire(best.shape, best.level, best.slope, plane)[0],

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from service.laws import curve, intervals
 from service.laws.law import LawFit
@@ -20,9 +21,9 @@ class Prediction:
     metric: Target
     value: float
     ci95: tuple[float, float] | None
-    """Where the curve lies; null below 3 runs."""
+    """Where the curve lies; null where the runs are too few to tell."""
     pi95: tuple[float, float] | None
-    """Where a point of a new run would fall; null below 3 runs."""
+    """Where a point of a new run would fall; never narrower than `ci95`."""
     extrapolating: bool
     """Outside the box that the fitted points span."""
     distances: dict[str, float] = field(default_factory=dict)
@@ -50,8 +51,7 @@ def predict(
                 f"the linear law needs ft_loss between 0 and {MAX_NATS:g} nats", field="ft_loss"
             )
         distances = {"ft_loss": _outside(ft_loss, law.domain.ft_loss)}
-        slope, level = law.values
-        value = level - slope * ft_loss
+        value = float(expected(law, ft_loss=ft_loss))
         gradient = np.array([[ft_loss - law.centre[0], 1.0]])
     else:
         _refuse(law, ft_loss=ft_loss)
@@ -62,7 +62,7 @@ def predict(
             "trainable_params": _outside(params, law.domain.trainable_params, log=True),
             "step": _outside(step, law.domain.step, log=True),
         }
-        value = float(curve.evaluate(np.array(law.values), params, step))
+        value = float(expected(law, trainable_params=params, step=step))
         gradient = _gradient(law, params, step)
     ci95, pi95 = _intervals(law, value, gradient)
     return Prediction(
@@ -74,6 +74,24 @@ def predict(
         distances=distances,
         warnings=_warnings(law, value, distances, told=ci95 is not None),
     )
+
+
+def expected(
+    law: LawFit,
+    *,
+    trainable_params: npt.ArrayLike | None = None,
+    step: npt.ArrayLike | None = None,
+    ft_loss: npt.ArrayLike | None = None,
+) -> Floats:
+    """What `predict` expects at many places at once, without intervals and unchecked."""
+    values = np.array(law.values)
+    if law.form == "linear":
+        if ft_loss is None:
+            raise BadQuery("the linear law needs ft_loss", field="ft_loss")
+        return np.asarray(values[1] - values[0] * np.asarray(ft_loss, dtype=np.float64))
+    if trainable_params is None or step is None:
+        raise BadQuery("the joint law needs trainable_params and step", field="step")
+    return curve.evaluate(values, trainable_params, step)
 
 
 def _gradient(law: LawFit, trainable_params: float, step: float) -> Floats:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from service.laws.clusters import SINGULAR
 from service.laws.quantities import Floats, Sample
 
 
@@ -42,47 +43,47 @@ class Scatter:
 def scatter(points: Sample, jacobian: Floats, residuals: Floats) -> Scatter:
     """jacobian: (k, c). residuals: (k,), measured minus fitted, of the weighted fit."""
     root = np.sqrt(points.weight)
-    n_runs, k = len(points.runs), points.n_points
     lengths = np.linalg.norm(jacobian, axis=0)
     axes, singular, _ = np.linalg.svd(
         root[:, None] * jacobian / np.where(lengths > 0, lengths, 1.0), full_matrices=False
     )
-    axes = axes[:, singular > 1e-10 * singular[0]]
-    member = (points.run[:, None] == np.arange(n_runs)).astype(np.float64)
-    means = member / np.sqrt(member.sum(axis=0))  # (k, g), orthonormal
-    # All that happens, happens in the span of these; outside it the noise is left as it is.
+    axes = axes[:, singular > SINGULAR * singular[0]]
+    member = (points.run[:, None] == np.arange(len(points.runs))).astype(np.float64)  # (k, runs)
+    means = member / np.sqrt(member.sum(axis=0))
+    # All of it happens in the span of these two; outside of it the fit leaves noise as it is.
     frame, _ = np.linalg.qr(np.hstack([means, axes]))
-    outside = k - frame.shape[1]
-    q, m, z = frame.T @ axes, frame.T @ means, frame.T @ (root[:, None] * member)
-    keep = np.eye(frame.shape[1]) - q @ q.T
-    forms = keep, keep @ m @ m.T @ keep  # sum of squares, of points and of runs' means
-    within = frame.T @ (points.weight[:, None] * frame)
-    left = float(points.weight.sum() - np.trace(within))
-    between = z @ z.T
-    expected = np.array(
-        [
-            [np.trace(forms[0] @ between), np.trace(forms[0] @ within) + left],
-            [np.trace(forms[1] @ between), np.trace(forms[1] @ within)],
-        ]
-    )
+    outside = points.n_points - frame.shape[1]
+    fitted, m = frame.T @ axes, frame.T @ means
+    left = np.eye(frame.shape[1]) - fitted @ fitted.T
+    forms = np.stack([left, left @ m @ m.T @ left])  # of points, and of runs' means
+    offsets = frame.T @ (root[:, None] * member)
+    between, within = offsets @ offsets.T, frame.T @ (points.weight[:, None] * frame)
+    within_outside = float(points.weight.sum() - np.trace(within))
+    expected = np.array([[np.sum(form * between), np.sum(form * within)] for form in forms])
+    expected[0, 1] += within_outside
     scaled = root * residuals
     found = np.array([scaled @ scaled, ((means.T @ scaled) ** 2).sum()])
-    weights = np.array([1.0 / max(expected[0, 1], 1e-300), 0.0])
-    variances = np.array([0.0, found[0] * weights[0]])
-    if np.linalg.cond(expected) < 1e8:
-        solved = np.linalg.solve(expected, found)
-        if solved[0] > 0 and solved[1] > 0:
-            variances, weights = solved, np.linalg.inv(expected).sum(axis=0)
-        elif solved[1] <= 0:
-            weights = np.array([0.0, 1.0 / expected[1, 0]])
-            variances = np.array([found[1] * weights[1], 0.0])
-    form = weights[0] * forms[0] + weights[1] * forms[1]
-    noise = form @ (variances[0] * between + variances[1] * within)
-    rest = weights[0] * variances[1] * left / max(1, outside)
-    trace, squares = np.trace(noise) + outside * rest, np.trace(noise @ noise) + outside * rest**2
-    freedom = trace**2 / squares if squares > 0 else float(max(1, k - axes.shape[1]))
+    mix, variances = _solve(expected, found)
+    # Satterthwaite: twice the squared mean of mix @ found over its variance under these variances.
+    noise = np.tensordot(mix, forms, 1) @ (variances[0] * between + variances[1] * within)
+    rest = mix[0] * variances[1] * within_outside / max(1, outside)
+    squares = float(np.sum(noise * noise.T)) + outside * rest**2
+    freedom = float(np.trace(noise) + outside * rest) ** 2 / squares if squares > 0 else 1.0
     return Scatter(
         between_sd=math.sqrt(variances[0]),
         within_sd=math.sqrt(variances[1]),
-        freedom=max(1.0, float(freedom)),
+        freedom=max(1.0, freedom),
     )
+
+
+def _solve(expected: Floats, found: Floats) -> tuple[Floats, Floats]:
+    """Variances between and within runs, none negative, and what mix of `found` their sum is."""
+    if np.linalg.cond(expected) < 1e8:
+        variances = np.linalg.solve(expected, found)
+        if variances[0] > 0 and variances[1] > 0:
+            return np.linalg.inv(expected).sum(axis=0), variances
+        if variances[1] <= 0:
+            mix = np.array([0.0, 1.0 / expected[1, 0]])
+            return mix, np.array([mix @ found, 0.0])
+    mix = np.array([1.0 / max(float(expected[0, 1]), 1e-300), 0.0])
+    return mix, np.array([0.0, mix @ found])

@@ -1,14 +1,20 @@
 """Points made from Table 1 of the paper: the truth is known."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from service.laws import Point
+from service.laws import LawFit, Point, fit
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, PAPER_RANKS, PaperLaw
 
 STEPS = tuple(range(50, 261, 15))
 FEW_STEPS = (50, 70, 100, 140, 190, 260)
+
+
+def fit_whole(points: Sequence[Point], form: Any = "joint", **options: Any) -> LawFit:
+    """`fit` of every point: the paper's steps 50 to 260 are those after its burn-in."""
+    return fit(points, form, burn_in=0, **options)
 
 
 def grid(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.laws import LawError, fit, predict
+from service.laws import LawError, predict
 from service.laws.forgetting import (
     LLAMA_2_7B_PARAMS_PER_RANK,
     NEWS,
@@ -12,7 +12,7 @@ from service.laws.forgetting import (
     PaperLaw,
     paper_parameters,
 )
-from tests.unit.paper_grid import FEW_STEPS, grid
+from tests.unit.paper_grid import FEW_STEPS, fit_whole, grid
 
 BOTH = pytest.mark.parametrize("law", [OPENORCA, NEWS], ids=["OpenOrca", "News"])
 
@@ -63,7 +63,7 @@ def test_six_numbers_draw_the_same_curve(law: PaperLaw) -> None:
 @BOTH
 def test_a_fit_reads_back_in_the_papers_names(law: PaperLaw) -> None:
     points = grid(law, steps=FEW_STEPS)
-    joint, linear = fit(points), fit(points, "linear")
+    joint, linear = fit_whole(points), fit_whole(points, "linear")
     named = paper_parameters(joint, linear, c_ft=law.c_ft)
     assert named["alpha_f"] == pytest.approx(law.alpha_f, rel=1e-5)
     assert named["beta_f"] == pytest.approx(law.beta_f, rel=1e-5)
@@ -81,11 +81,11 @@ def test_a_fit_reads_back_in_the_papers_names(law: PaperLaw) -> None:
 
 def test_the_papers_names_need_the_papers_signs() -> None:
     points = grid(OPENORCA, steps=FEW_STEPS)
-    joint, linear = fit(points), fit(points, "linear")
-    falling = fit(points, metric="ce_hard")
+    joint, linear = fit_whole(points), fit_whole(points, "linear")
+    falling = fit_whole(points, metric="ce_hard")
     with pytest.raises(LawError, match="one metric"):
         paper_parameters(falling, linear)
     with pytest.raises(LawError, match="joint and a linear"):
         paper_parameters(linear, joint)
     with pytest.raises(LawError, match="sign -1"):
-        paper_parameters(falling, fit(points, "linear", metric="ce_hard"))
+        paper_parameters(falling, fit_whole(points, "linear", metric="ce_hard"))

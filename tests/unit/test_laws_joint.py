@@ -1,5 +1,6 @@
 """The joint law: known truth is found again, exactly or within its own intervals."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from service.laws import LawError, LawFit, Point, fit, predict
+from service.laws import LawError, LawFit, Point, curve, predict
 from service.laws.forgetting import NEWS, OPENORCA, PaperLaw
 from service.laws.quantities import Floats
-from tests.unit.paper_grid import FEW_STEPS, grid
+from tests.unit.paper_grid import FEW_STEPS, fit_whole, grid
 
 BOTH = pytest.mark.parametrize("law", [OPENORCA, NEWS], ids=["OpenOrca", "News"])
 
@@ -24,7 +25,7 @@ def predicted(law: LawFit, points: Sequence[Point]) -> Floats:
 @BOTH
 @pytest.mark.parametrize("steps", [FEW_STEPS, (50, 100, 190, 260)])
 def test_the_papers_law_is_found_from_its_grid(law: PaperLaw, steps: tuple[int, ...]) -> None:
-    found = fit(grid(law, steps=steps))
+    found = fit_whole(grid(law, steps=steps))
     truth = grid(law)
     assert np.abs(predicted(found, truth) - [p.ce_soft for p in truth]).max() < 1e-6
     for name, value in law.joint().items():
@@ -33,53 +34,72 @@ def test_the_papers_law_is_found_from_its_grid(law: PaperLaw, steps: tuple[int, 
 
 
 @BOTH
-def test_an_unseen_rank_is_predicted(law: PaperLaw) -> None:
+def test_a_rank_that_was_not_run_is_predicted(law: PaperLaw) -> None:
     """Rank 256 left out, noise of 0.004 nats: the worst step is mostly off by as little."""
     truth = grid(law, ranks=(256,))
     worst = []
     for seed in range(8):
         seen = grid(law, ranks=(8, 16, 32, 64, 128), steps=FEW_STEPS, noise_sd=0.004, seed=seed)
-        found = fit(seen)
+        found = fit_whole(seen)
         worst.append(np.abs(predicted(found, truth) - [p.ce_soft for p in truth]).max())
     assert np.median(worst) < 0.005
-    assert max(worst) < 0.012
+    assert max(worst) < 0.014
     assert predict(found, rank=256, step=100).extrapolating
 
 
-def test_intervals_cover_the_truth() -> None:
-    """Runs that drift as a whole: 95 % intervals hold the curve, and a new run's points."""
-    curve, new_run = [], []
-    for seed in range(20):
-        noise = {"noise_sd": 0.002, "run_sd": 0.004}
-        found = fit(grid(OPENORCA, steps=FEW_STEPS, seed=seed, **noise))
-        new = grid(OPENORCA, steps=FEW_STEPS, seed=1000 + seed, **noise)
-        for true, drawn in zip(grid(OPENORCA, steps=FEW_STEPS), new, strict=True):
-            asked = predict(found, trainable_params=true.trainable_params, step=true.step)
-            assert asked.ci95 is not None
-            assert asked.pi95 is not None
-            assert true.ce_soft is not None
-            assert drawn.ce_soft is not None
-            curve.append(asked.ci95[0] <= true.ce_soft <= asked.ci95[1])
-            new_run.append(asked.pi95[0] <= drawn.ce_soft <= asked.pi95[1])
-    assert 0.88 <= np.mean(curve) <= 0.995
-    assert 0.90 <= np.mean(new_run) <= 0.995
+def small_sweep(ranks: Sequence[int], seed: int) -> list[Point]:
+    """Like sweeps of the tiny base: rho is 1, few runs, an offset per run."""
+    rng = np.random.default_rng(seed)
+    points = []
+    for rank, again in itertools.product(ranks, range(2)):
+        offset = 0.013 * rng.normal()
+        for step in (30, 41, 56, 76, 103, 140):
+            value = 0.75 - 0.9 * (11_000 * rank) ** -0.12 - 1.1 * step**-0.35
+            points.append(
+                Point(
+                    run=f"{rank}-{again}",
+                    trainable_params=11_000 * rank,
+                    step=step,
+                    ft_loss=3.3,
+                    ce_soft=value + offset + 0.004 * rng.normal() + 1.0,
+                )
+            )
+    return points
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_more_starts_change_nothing(seed: int) -> None:
-    points = grid(NEWS, steps=FEW_STEPS, noise_sd=0.006, seed=seed)
-    once = predicted(fit(points), points)
-    twice = predicted(fit(points, n_starts=128), points)
-    elsewhere = predicted(fit(points, seed=99), points)
-    assert np.abs(twice / once - 1).max() < 1e-3
-    assert np.abs(elsewhere / once - 1).max() < 1e-3
+@pytest.mark.parametrize(
+    "points",
+    [
+        grid(OPENORCA),
+        grid(NEWS, noise_sd=0.006, seed=1),
+        grid(OPENORCA, steps=FEW_STEPS, noise_sd=0.009, seed=2),
+        grid(NEWS, steps=FEW_STEPS, noise_sd=0.006, run_sd=0.005, seed=3),
+        grid(OPENORCA, steps=FEW_STEPS, noise_sd=0.02, run_sd=0.02, seed=4),
+        small_sweep((4, 8, 16, 32), seed=5),
+        small_sweep((4, 8, 16, 32), seed=6),
+        small_sweep((1, 8, 64), seed=7),
+    ],
+    ids=["exact", "grid", "few", "offsets", "loud", "small", "small again", "three ranks"],
+)
+def test_more_starts_change_nothing(points: list[Point]) -> None:
+    """Twice the starts, and others: below 0.1 %, in the grid and one width of it outside."""
+    params = np.array(sorted({point.trainable_params for point in points}), dtype=float)
+    steps = np.array(sorted({point.step for point in points}), dtype=float)
+    far = [np.append(axis, axis[-1] ** 2 / axis[0]) for axis in (params, steps)]
+
+    def drawn(law: LawFit) -> Floats:
+        return curve.evaluate(np.array(law.values), far[0][:, None], far[1])
+
+    once = drawn(fit_whole(points))
+    assert np.abs(drawn(fit_whole(points, n_starts=128)) / once - 1).max() < 1e-3
+    assert np.abs(drawn(fit_whole(points, seed=99)) / once - 1).max() < 1e-3
 
 
 @pytest.mark.parametrize("law", [OPENORCA, NEWS])
 def test_scipys_curve_fit_finds_nothing_cheaper(law: PaperLaw) -> None:
     """An independent search of the wire form, 5 random starts, the same bounds and loss."""
     points = grid(law, steps=FEW_STEPS, noise_sd=0.004, seed=8)
-    found = fit(points)
+    found = fit_whole(points)
     scale = found.robust_scale
     assert scale is not None
     p = np.array([point.trainable_params / 1e8 for point in points])
@@ -113,7 +133,7 @@ def test_scipys_curve_fit_finds_nothing_cheaper(law: PaperLaw) -> None:
 
 
 def test_forgetting_that_falls_has_the_other_sign() -> None:
-    found = fit(grid(OPENORCA, steps=FEW_STEPS), metric="ce_hard")
+    found = fit_whole(grid(OPENORCA, steps=FEW_STEPS), metric="ce_hard")
     assert found.coefficients["sign"].value == 1.0
     assert any(line.startswith("falling:") for line in found.warnings)
     truth = grid(OPENORCA)
@@ -124,14 +144,14 @@ def test_one_bad_point_hardly_bends_the_robust_law() -> None:
     clean = grid(OPENORCA, steps=FEW_STEPS, noise_sd=0.002, seed=1)
     bad = [replace(point, ce_soft=1.4) if i == 14 else point for i, point in enumerate(clean)]
     truth = np.array([point.ce_soft for point in grid(OPENORCA, steps=FEW_STEPS)])
-    robust = np.abs(predicted(fit(bad), clean) - truth).max()
-    plain = np.abs(predicted(fit(bad, loss="squares"), clean) - truth).max()
+    robust = np.abs(predicted(fit_whole(bad), clean) - truth).max()
+    plain = np.abs(predicted(fit_whole(bad, loss="squares"), clean) - truth).max()
     assert robust < 0.01
     assert plain > 5 * robust
 
 
 def test_noise_makes_exponents_unidentifiable_and_says_so() -> None:
-    found = fit(grid(OPENORCA, steps=FEW_STEPS, noise_sd=0.004, seed=2))
+    found = fit_whole(grid(OPENORCA, steps=FEW_STEPS, noise_sd=0.004, seed=2))
     assert found.r2 > 0.98
     assert not found.coefficients["alpha"].identifiable
     assert not found.coefficients["rho"].identifiable
@@ -145,34 +165,47 @@ def test_noise_makes_exponents_unidentifiable_and_says_so() -> None:
 def test_params_and_steps_that_move_together_are_said() -> None:
     pairs = list(zip((4, 8, 16, 32, 64, 96, 128, 256), range(50, 210, 20), strict=True))
     points = [grid(NEWS, ranks=(rank,), steps=(step,), noise_sd=1e-3)[0] for rank, step in pairs]
-    found = fit(points)
+    found = fit_whole(points)
     assert any(line.startswith("collinear:") for line in found.warnings)
     assert any(line.startswith("few_points:") for line in found.warnings)
 
 
 def test_one_run_gives_a_law_without_intervals() -> None:
     points = [replace(p, run="all") for p in grid(NEWS, steps=FEW_STEPS, noise_sd=1e-3)]
-    found = fit(points)
+    found = fit_whole(points)
     assert found.n_runs == 1
     assert all(c.ci95 is None for c in found.coefficients.values())
-    assert found.warnings[0].startswith("few_runs: 1 of 3")
+    assert found.warnings[0].startswith("few_runs: 1 of 4")
     assert predict(found, rank=8, step=100).pi95 is None
 
 
-def test_many_runs_are_left_out_in_groups() -> None:
-    points = [
-        point
-        for seed in range(10)
-        for point in grid(NEWS, ranks=(8, 16, 64, 256), steps=FEW_STEPS, noise_sd=3e-3, seed=seed)
-    ]
-    found = fit(points)
-    assert (found.n_runs, len(found.replicates)) == (40, 32)
-    truth = grid(NEWS, steps=FEW_STEPS)
-    assert np.abs(predicted(found, truth) - [p.ce_soft for p in truth]).max() < 0.003
+def test_residuals_are_what_the_law_leaves() -> None:
+    points = grid(NEWS, steps=FEW_STEPS, noise_sd=0.003)
+    found = fit_whole(points[::-1])
+    left = found.residuals
+    measured = {(p.run, p.trainable_params, p.step): p.ce_soft for p in points}
+    for key, value in zip(
+        zip(left.run, left.trainable_params, left.step, strict=True), left.value, strict=True
+    ):
+        asked = predict(found, trainable_params=key[1], step=key[2])
+        assert value == pytest.approx((measured.pop(key) or 0.0) - asked.value, abs=1e-9)
+    assert not measured
+    assert np.sqrt(np.mean(np.square(left.value))) == pytest.approx(found.rmse)
+
+
+def test_the_tuning_law_falls_and_nobody_warns() -> None:
+    """The paper's L_ft in the same form: sign +1, bad news for forgetting only."""
+    points = grid(OPENORCA)
+    found = fit_whole(points, metric="ft_loss")
+    assert found.coefficients["sign"].value == 1.0
+    assert found.warnings == ()
+    assert np.abs(predicted(found, points) - [p.ft_loss for p in points]).max() < 1e-6
+    turned = fit_whole([replace(p, ft_loss=3.0 - p.ft_loss) for p in points], metric="ft_loss")
+    assert any(line.startswith("rising:") for line in turned.warnings)
 
 
 def test_json_holds_the_law_exactly() -> None:
-    found = fit(grid(NEWS, steps=FEW_STEPS, noise_sd=0.003))
+    found = fit_whole(grid(NEWS, steps=FEW_STEPS, noise_sd=0.003))
     back = LawFit.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
     assert back == found
     assert predict(back, rank=64, step=90) == predict(found, rank=64, step=90)

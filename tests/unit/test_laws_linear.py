@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from service.laws import LawFit, Point, fit, predict
+from service.laws import LawFit, Point, predict
 from service.laws.forgetting import NEWS, OPENORCA, PaperLaw
-from tests.unit.paper_grid import FEW_STEPS, grid
+from tests.unit.paper_grid import FEW_STEPS, fit_whole, grid
 
 BOTH = pytest.mark.parametrize("law", [OPENORCA, NEWS], ids=["OpenOrca", "News"])
 
@@ -19,7 +19,9 @@ def on_the_line(law: PaperLaw) -> list[Point]:
 @BOTH
 @pytest.mark.parametrize("loss", ["soft_l1", "squares"])
 def test_the_papers_line_is_found(law: PaperLaw, loss: str) -> None:
-    found = fit(on_the_line(law), "linear", loss="squares" if loss == "squares" else "soft_l1")
+    found = fit_whole(
+        on_the_line(law), "linear", loss="squares" if loss == "squares" else "soft_l1"
+    )
     assert found.coefficients["c_f_ft"].value == pytest.approx(law.c_f_ft, rel=1e-3)
     assert found.coefficients["s_f_ft"].value == pytest.approx(law.s_f_ft, rel=1e-3)
     assert found.r2 == pytest.approx(1.0, abs=1e-9)
@@ -29,16 +31,16 @@ def test_the_papers_line_is_found(law: PaperLaw, loss: str) -> None:
 
 @pytest.mark.parametrize(("law", "slope"), [(OPENORCA, 1.783), (NEWS, 1.057)])
 def test_the_joint_law_does_not_lie_on_its_own_line(law: PaperLaw, slope: float) -> None:
-    found = fit(grid(law), "linear", loss="squares")
+    found = fit_whole(grid(law), "linear", loss="squares")
     assert found.coefficients["c_f_ft"].value == pytest.approx(slope, abs=1e-3)
 
 
 def test_one_bad_point_hardly_bends_the_robust_line() -> None:
     clean = grid(OPENORCA, noise_sd=0.004, seed=3)
     bad = [replace(point, ce_soft=3.0) if i == 5 else point for i, point in enumerate(clean)]
-    truth = fit(clean, "linear", loss="squares").coefficients["c_f_ft"].value
-    robust = fit(bad, "linear").coefficients["c_f_ft"].value
-    plain = fit(bad, "linear", loss="squares").coefficients["c_f_ft"].value
+    truth = fit_whole(clean, "linear", loss="squares").coefficients["c_f_ft"].value
+    robust = fit_whole(bad, "linear").coefficients["c_f_ft"].value
+    plain = fit_whole(bad, "linear", loss="squares").coefficients["c_f_ft"].value
     assert robust == pytest.approx(truth, rel=0.01)
     assert abs(plain - truth) > 10 * abs(robust - truth)
 
@@ -48,7 +50,7 @@ def test_a_slope_lost_in_noise_is_not_identifiable() -> None:
         replace(point, ft_loss=2.0 + 0.01 * (i % 7))
         for i, point in enumerate(grid(OPENORCA, ranks=(8, 16, 32), steps=FEW_STEPS))
     ]
-    found = fit(points, "linear")
+    found = fit_whole(points, "linear")
     assert not found.coefficients["c_f_ft"].identifiable
     low, high = found.coefficients["c_f_ft"].ci95 or (1.0, 1.0)
     assert low < 0 < high
@@ -56,7 +58,7 @@ def test_a_slope_lost_in_noise_is_not_identifiable() -> None:
 
 
 def test_two_runs_give_a_line_without_intervals() -> None:
-    found = fit(grid(OPENORCA, ranks=(8, 64)), "linear")
+    found = fit_whole(grid(OPENORCA, ranks=(8, 64)), "linear")
     assert all(c.ci95 is None for c in found.coefficients.values())
     assert found.warnings[0].startswith("few_runs: 2 of 3")
     asked = predict(found, ft_loss=0.7)
@@ -64,12 +66,12 @@ def test_two_runs_give_a_line_without_intervals() -> None:
 
 
 def test_forgetting_that_rises_with_the_loss_is_said() -> None:
-    found = fit(grid(OPENORCA), "linear", metric="ce_hard")
+    found = fit_whole(grid(OPENORCA), "linear", metric="ce_hard")
     assert found.coefficients["c_f_ft"].value < 0
     assert any(line.startswith("rising:") for line in found.warnings)
 
 
 def test_json_holds_the_law_exactly() -> None:
-    found = fit(grid(NEWS, noise_sd=0.003), "linear")
+    found = fit_whole(grid(NEWS, noise_sd=0.003), "linear")
     text = json.dumps(found.to_json(), allow_nan=False)
     assert LawFit.from_json(json.loads(text)) == found

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.laws import BadPoints, LawError, Point, TooFewPoints, fit
+from service.laws import BadPoints, LawError, Point, TooFewPoints, fit, predict
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, OPENORCA
+from service.laws.quantities import sample
 from tests.unit.paper_grid import grid
 
 POINTS = grid(OPENORCA, ranks=(8, 16, 32), steps=(50, 100, 200))
@@ -79,13 +80,50 @@ def test_too_little_to_fit(points: list[Point], form: Any, axis: str, words: str
     assert caught.value.axis == axis
 
 
-def test_the_burn_in_is_left_out_only_when_asked() -> None:
+def test_the_first_fifth_of_each_run_is_burn_in() -> None:
+    points = grid(OPENORCA, ranks=(8, 16, 32), steps=(10, 39, 40, 100, 200))
+    longer = grid(OPENORCA, ranks=(64,), steps=(40, 100, 200, 201))
+    found = fit([*points, *longer])
+    assert (found.burn_in, found.n_left_out, found.n_points) == (None, 7, 12)
+    early = {
+        run
+        for run, step in zip(found.residuals.run, found.residuals.step, strict=True)
+        if step == 40
+    }
+    assert early == {"rank-8-seed-0", "rank-16-seed-0", "rank-32-seed-0"}
+
+
+def test_a_burn_in_of_so_many_steps() -> None:
     points = grid(OPENORCA, ranks=(8, 16, 32), steps=(10, 50, 60, 100, 200))
-    assert fit(points).domain.step == (10, 200)
+    every = fit(points, burn_in=0)
+    assert (every.domain.step, every.n_left_out, every.burn_in) == ((10, 200), 0, 0)
     without = fit(points, burn_in=50)
-    assert (without.domain.step, without.n_points) == ((60, 200), 9)
+    assert (without.domain.step, without.n_points, without.n_left_out) == ((50, 200), 12, 3)
     with pytest.raises(TooFewPoints, match="no point left of 15 after a burn-in of 300"):
         fit(points, burn_in=300)
+    with pytest.raises(LawError, match="burn_in is -1"):
+        fit(points, burn_in=-1)
+
+
+def test_a_densely_saved_run_does_not_outvote_the_rest() -> None:
+    """One run of 190 points, 0.02 nats too high, beside eleven of 6 that are right."""
+    steps = (50, 70, 100, 140, 190, 240)
+    ranks = (8, 16, 32, 64, 128, 256)
+    sparse = [p for seed in range(2) for p in grid(OPENORCA, ranks=ranks, steps=steps, seed=seed)]
+    dense = grid(OPENORCA, ranks=(32,), steps=range(50, 240), seed=9)
+    wrong = [replace(p, ce_soft=(p.ce_soft or 0.0) + 0.02) for p in dense]
+    params = 32 * LLAMA_2_7B_PARAMS_PER_RANK
+    found = fit([*sparse, *wrong], loss="squares", burn_in=0)
+    off = predict(found, trainable_params=params, step=140).value
+    assert 0.0005 < off - OPENORCA.forgetting(params, 140) < 0.006
+    weight = sample([*sparse, *wrong], "ce_soft", burn_in=0).weight
+    assert weight.mean() == pytest.approx(1.0)
+    # 190 points have 1.6 times the say of 6, not 32 times: 190 / 38.8 to 6 / 2.
+    assert 190 * weight.min() / (6 * weight.max()) == pytest.approx(190 / 38.8 / 3.0)
+
+
+def test_runs_of_equal_length_weigh_the_same() -> None:
+    assert sample(POINTS, "ce_soft").weight == pytest.approx(1.0)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -5,21 +5,21 @@ from typing import Any
 
 import pytest
 
-from service.laws import BadQuery, LawFit, fit, predict
+from service.laws import BadQuery, LawFit, predict
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, OPENORCA
-from tests.unit.paper_grid import FEW_STEPS, grid
+from tests.unit.paper_grid import FEW_STEPS, fit_whole, grid
 
 POINTS = grid(OPENORCA, ranks=(8, 16, 32, 64), steps=FEW_STEPS, noise_sd=0.003)
 
 
 @pytest.fixture(scope="module")
 def joint() -> LawFit:
-    return fit(POINTS)
+    return fit_whole(POINTS)
 
 
 @pytest.fixture(scope="module")
 def linear() -> LawFit:
-    return fit(POINTS, "linear")
+    return fit_whole(POINTS, "linear")
 
 
 def test_rank_stands_for_its_parameters(joint: LawFit) -> None:
