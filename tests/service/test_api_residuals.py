@@ -17,13 +17,14 @@ from tests.service.test_api_laws import run_ranks
 Json = dict[str, Any]
 JUDGED = 8
 """The rank that forgets more than it should."""
+STEPS = (25, 40, 60, 80, 100)
 
 
 @pytest.fixture
 def ids(api: TestClient, store: Store, finetune: Json) -> list[str]:
-    """Jobs of four ranks on one line, of which one forgot 0.03 nats too much."""
+    """Jobs of six ranks on one line, of which the second forgot 0.03 nats too much."""
     found = []
-    for rank in (2, JUDGED, 32, 64):
+    for rank in (2, JUDGED, 12, 32, 48, 64):
         training = finetune["training"] | {"lora": {"r": rank}}
         found.append(api.post("/jobs", json=finetune | {"training": training}).json()["id"])
         finish(store, rank, by=0.03 if rank == JUDGED else 0.0)
@@ -33,7 +34,7 @@ def ids(api: TestClient, store: Store, finetune: Json) -> list[str]:
 def finish(store: Store, rank: int, *, by: float) -> None:
     held = store.claim("worker-1")
     assert held is not None
-    body = result_body(rank=rank)
+    body = result_body(rank=rank, steps=STEPS)
     for checkpoint in body["checkpoints"]:
         checkpoint["forgetting"]["kl"]["value"] += by
     store.finish(held, body, points=points_of(held.job_id, held.spec, body))
@@ -51,7 +52,7 @@ def test_a_job_is_measured_against_the_other_runs_of_its_recipe(
     assert law["expected"] == pytest.approx(measured - 0.03, abs=1e-6)
     assert law["z"] > 1.96
     assert not law["pi95"][0] <= law["measured"] <= law["pi95"][1]
-    assert (law["form"], law["metric"], law["n_runs"]) == ("linear", "kl", 3)
+    assert (law["form"], law["metric"], law["n_runs"]) == ("linear", "kl", 5)
     assert (law["run"], law["step"]) == (ids[1], 100)
     (joint,) = law["also"]
     assert (joint["form"], joint["run"], joint["step"]) == ("joint", ids[1], 100)
@@ -66,7 +67,7 @@ def test_the_law_is_one_that_can_be_read_and_lacks_the_whole_run(
     law = api.get(f"/jobs/{ids[1]}").json()["law"]
     for one in (law, *law["also"]):
         read = api.get(f"/laws/{one['id']}").json()
-        assert (read["form"], read["metric"], read["n_runs"]) == (one["form"], "kl", 3)
+        assert (read["form"], read["metric"], read["n_runs"]) == (one["form"], "kl", 5)
         assert {point["run"] for point in read["points"]} == set(ids) - {ids[1]}
 
 
@@ -82,7 +83,7 @@ def test_it_is_kept_until_there_are_other_points(
     finish(store, 16, by=0.001)
     second = api.get(f"/jobs/{ids[1]}").json()["law"]
     assert second["id"] != first["id"]
-    assert second["n_runs"] == 4
+    assert second["n_runs"] == 6
     assert api.get(f"/laws/{first['id']}").status_code == 200
 
 
@@ -114,15 +115,14 @@ def test_runs_of_another_trainer_are_measured_each(
 ) -> None:
     """Two foreign runs in one evaluation: one as the law says, the last one 0.05 above."""
     (group,) = store.points()
-    body = result_body(rank=16)
-    body["checkpoints"] = body["checkpoints"][1:]
-    runs = {"seed-1": (30, 0.0), "seed-2": (100, 0.05)}
+    body = result_body(rank=16, steps=STEPS)
+    runs = {"seed-1": (40, 0.0), "seed-2": (100, 0.05)}
     adapters = [
         {"path": "theirs", "group": group.group, "run": run, "step": step}
         for run, (step, _) in runs.items()
     ]
     points = []
-    (ours,) = points_of("job_1", store.job(ids[0]).spec, result_body(rank=16))
+    (ours,) = points_of("job_1", store.job(ids[0]).spec, body)
     for run, (step, by) in runs.items():
         at = next(point for point in ours.points if point["step"] == step)
         points.append(at | {"run": run, "kl": at["kl"] + by, "learning_rate": None})
@@ -131,7 +131,7 @@ def test_runs_of_another_trainer_are_measured_each(
     assert held is not None
     store.finish(held, body, points=[PointGroup(group.group, group.recipe, points)])
     law = api.get(f"/jobs/{job}").json()["law"]
-    assert (law["run"], law["n_runs"]) == ("seed-2", 5)
+    assert (law["run"], law["n_runs"]) == ("seed-2", 7)
     assert law["residual"] == pytest.approx(0.05, abs=0.02)
     assert [(one["run"], one["form"]) for one in law["also"]] == [
         ("seed-2", "joint"),
