@@ -27,7 +27,7 @@ from service.laws.rates import (
     fitted,
 )
 
-__all__ = ["AcrossFit", "expected", "fit_across", "predict_across"]
+__all__ = ["AcrossFit", "fit_across", "predict_across", "predict_either"]
 
 FAR = 1.0
 """Distance, in widths of the domain, from which a prediction is called far."""
@@ -190,7 +190,7 @@ def predict_across(
     )
 
 
-def expected(
+def predict_either(
     law: LawFit | AcrossFit,
     *,
     trainable_params: float | None = None,

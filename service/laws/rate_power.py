@@ -45,10 +45,9 @@ class GammaError:
     """Of the seven numbers."""
     centre: Centre
 
-    def ci95(self, gamma: float) -> tuple[float, float] | None:
-        """Null where one run alone decides gamma."""
-        error, freedom = self.clusters.error(np.eye(7)[6:])
-        half = float((intervals.t_95(freedom) * error)[0])
+    def ci95(self, gamma: float, law: LawFit) -> tuple[float, float] | None:
+        """Of gamma itself; null where one run alone decides it."""
+        half = float(intervals.band(self.clusters, law.noise, np.eye(7)[6:]).curve[0])
         return (gamma - half, gamma + half) if math.isfinite(half) else None
 
     def band(

@@ -82,7 +82,7 @@ class Fitted:
     def gamma_ci95(self) -> tuple[float, float] | None:
         if self.power is None or self.power.error is None or self.scale.gamma is None:
             return None
-        return self.power.error.ci95(self.scale.gamma)
+        return self.power.error.ci95(self.scale.gamma, self.law)
 
 
 def fitted(
