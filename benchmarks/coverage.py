@@ -30,10 +30,8 @@ from service.laws.law import COEFFICIENTS
 from service.laws.quantities import Floats, Sample, sample
 from service.laws.scatter import scatter
 
-PERSISTENCE = 0.8
-"""Correlation of neighbouring checkpoints beside the run's offset."""
-OFFSET_SHARE = 0.5
-"""Of the noise's variance, where runs have effects."""
+PERSISTENCE, OFFSET_SHARE = 0.8, 0.5
+"""Of run effects: correlation of neighbours, and the offset's part of the variance."""
 N_STARTS = 4
 
 
@@ -131,9 +129,8 @@ def noise_sd(law: PaperLaw, design: Design, noise: str, *, r2: float) -> float:
     signal = truth(law, design)
     left = np.trace(whole) - np.trace(axes.T @ whole @ axes)
     about_mean = np.trace(whole) - whole.mean() * len(whole)
-    unexplained = 1.0 - r2
-    variance = unexplained * signal.size * signal.var() / (left - unexplained * about_mean)
-    return float(np.sqrt(variance))
+    rest = 1.0 - r2
+    return float(np.sqrt(rest * signal.size * signal.var() / (left - rest * about_mean)))
 
 
 def truth(law: PaperLaw, design: Design) -> Floats:
@@ -210,7 +207,7 @@ def cells(
     laws: Sequence[str] = tuple(LAWS),
     seed: int = 1,
 ) -> Iterator[Cell]:
-    """Four cells, one per place, for every law, design and kind of noise."""
+    """Four cells, one per place, for every law, design and noise."""
     for name in laws:
         law, r2 = LAWS[name]
         for design in designs:

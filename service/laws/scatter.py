@@ -79,7 +79,7 @@ def scatter(points: Sample, jacobian: Floats, residuals: Floats) -> Scatter:
 def _solve(expected: Floats, found: Floats) -> tuple[Floats, Floats]:
     """Variances between and within runs, none negative, and what mix of `found` their sum is."""
     if np.linalg.cond(expected) < 1e8:
-        variances: Floats = np.linalg.solve(expected, found)
+        variances = np.asarray(np.linalg.solve(expected, found), dtype=np.float64)
         if variances[0] > 0 and variances[1] > 0:
             return np.asarray(np.ones(2) @ np.linalg.inv(expected), dtype=np.float64), variances
         if variances[1] <= 0:
