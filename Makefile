@@ -40,6 +40,7 @@ format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format
 bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks.divergence
 	$(BIN)/python -m benchmarks.laws
+	$(BIN)/python -m benchmarks.coverage
 
 replicate-paper: $(VENV)/.installed-demo  ## Print the paper's sweep as a spec, and its GPU hours; SUBMIT=1 sends it
 	$(BIN)/python -m demo.replicate_paper $(if $(SUBMIT),--submit)

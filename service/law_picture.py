@@ -11,7 +11,7 @@ from service.laws.predict import Prediction
 from service.laws.quantities import Point, after_burn_in
 from service.pictures import Dot, Kind, Panel, Picture, Step
 
-N_PLACES = 64
+N_PLACES = 48
 """Places at which a curve is drawn; between them it is straight within a pixel."""
 BEYOND = 0.25
 """How far a curve goes on after the last fitted point, in widths of the domain."""

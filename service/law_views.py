@@ -22,11 +22,15 @@ def law_view(body: Mapping[str, Any]) -> Law:
 def pending_law(
     group: PointGroup, form: Form, metric: Metric, error: quantities.LawError
 ) -> PendingLaw:
-    measured = [point for point in group.points if point.get(metric) is not None]
+    rows: list[dict[str, Any]] = [
+        {name: point.get(name) for name in Point.model_fields} for point in group.points
+    ]
+    known = [quantities.Point(**row) for row in rows if row[metric] is not None]
+    measured = quantities.after_burn_in(known, None)
     wanted = {"points": (len(measured), MIN_POINTS["linear" if form == "linear" else "joint"])}
     if form != "linear":
         for axis in ("trainable_params", "step"):
-            distinct = len({point[axis] for point in measured})
+            distinct = len({getattr(point, axis) for point in measured})
             wanted[axis] = (distinct, MIN_DISTINCT)
     if form == "joint_lr":
         wanted["learning_rate"] = (n_rates(group), MIN_RATES)
@@ -38,7 +42,7 @@ def pending_law(
             "form": form,
             "metric": metric,
             "n_points": len(measured),
-            "n_runs": len({point["run"] for point in measured}),
+            "n_runs": len({point.run for point in measured}),
             "missing": missing,
             "detail": error.message,
         }

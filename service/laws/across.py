@@ -5,20 +5,16 @@ the norm of the update, in units (`exposure`). Only for groups that differ in no
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, TypedDict
 
-import numpy as np
-
-from service.laws import curve
 from service.laws.across_law import AcrossFit
-from service.laws.exposure import Exposure, Scale, checked, domain_of, rates_of
+from service.laws.exposure import Exposure, checked, domain_of, rates_of
 from service.laws.fit import fit
 from service.laws.law import LawFit
 from service.laws.predict import Prediction, predict
 from service.laws.quantities import MAX_COUNT, BadQuery, LawError, Point, Target, TooFewPoints
-from service.laws.rate_power import bounds_of
 from service.laws.rates import (
     CHOICES,
     EXACT_NATS,
@@ -31,7 +27,7 @@ from service.laws.rates import (
     fitted,
 )
 
-__all__ = ["AcrossFit", "expected", "fit_across", "predict_across"]
+__all__ = ["AcrossFit", "fit_across", "predict_across", "predict_either"]
 
 FAR = 1.0
 """Distance, in widths of the domain, from which a prediction is called far."""
@@ -76,7 +72,7 @@ def fit_across(
     offered = [one for one in CHOICES if one != "delta_norm" or n_normed == len(kept)]
 
     def fit_restated(restated: Sequence[Point]) -> LawFit:
-        return fit(restated, "joint", metric=metric, n_starts=n_starts, seed=seed)
+        return fit(restated, "joint", metric=metric, burn_in=0, n_starts=n_starts, seed=seed)
 
     whole = fitted(kept, metric, exposures=offered, fit=fit_restated)
     candidates = compare(kept, metric, whole, fit=fit_restated)
@@ -93,7 +89,7 @@ def fit_across(
         scale=one.scale,
         law=one.law,
         gamma_ci95=chosen.gamma_ci95,
-        ends=_ends(kept, one, chosen.gamma_ci95, fit_restated),
+        gamma_error=one.power.error if one.power is not None else None,
         rates=rates_of(kept),
         domain=domain_of(kept),
         delta_norm=(min(norms), max(norms)) if n_normed == len(kept) else None,
@@ -103,22 +99,6 @@ def fit_across(
         burn_in=burn_in,
         warnings=_warnings(one, candidates, chosen, n_normed=n_normed, n_points=len(kept)),
     )
-
-
-def _ends(
-    points: Sequence[Point],
-    one: Fitted,
-    interval: tuple[float, float] | None,
-    fit_restated: Callable[[Sequence[Point]], LawFit],
-) -> tuple[tuple[Scale, tuple[float, ...]], ...]:
-    """The law with gamma at either end of its interval, within the search's bounds."""
-    if one.power is None or interval is None:
-        return ()
-    low, high = bounds_of(points)
-    scales = [
-        Scale.of(points, one.scale.exposure, gamma=min(max(gamma, low), high)) for gamma in interval
-    ]
-    return tuple((scale, fit_restated(scale.restate(points)).values) for scale in scales)
 
 
 def _warnings(
@@ -142,7 +122,7 @@ def _warnings(
                 f"{rival.held_out_rmse:.4f} nats, this one to {chosen.held_out_rmse:.4f}"
             )
     if one.power is not None and one.power.at_bound:
-        lines.append(f"at_bound: gamma ended on a bound of its search, at {one.power.gamma:.3g}")
+        lines.append(f"at_bound: gamma ended on a bound of its search, at {one.scale.gamma:.3g}")
     if 0 < n_normed < n_points:
         lines.append(
             f"no_delta_norm: {n_points - n_normed} of {n_points} points carry no delta_norm above "
@@ -163,8 +143,8 @@ def predict_across(
     """Forward prediction: `rank` or `trainable_params`, with `step` and `learning_rate`; under
     ||dW|| as exposure, with `delta_norm` instead of both.
 
-    The intervals are the joint law's, widened by what gamma's own interval moves. `distances` has
-    an axis `exposure` besides: the corner of the longest run at the highest rate may be unseen.
+    Where gamma was fitted its error is part of the intervals. `distances` has an axis `exposure`
+    besides: the corner of the longest run at the highest rate may be unseen.
 
     Raises BadQuery where an argument is missing, unfit for the exposure, or beyond reason.
     """
@@ -176,7 +156,6 @@ def predict_across(
         asked = predict(law.law, step=_countable(law.scale.unit * norm, "delta_norm"), **place)
         if law.delta_norm is not None:
             axes = {"delta_norm": (norm, law.delta_norm)}
-        moved = 0.0
     else:
         _refuse(delta_norm=delta_norm)
         count, rate = _positive("step", step), _positive("learning_rate", learning_rate)
@@ -188,7 +167,7 @@ def predict_across(
             "step": (count, law.domain.step),
             "learning_rate": (rate, (law.rates[0], law.rates[-1])),
         }
-        moved = _moved(law, count, rate, place)
+        asked = _with_gamma(asked, law, count, rate, place)
     distances = {"trainable_params": asked.distances["trainable_params"]}
     distances |= {name: _outside(value, span) for name, (value, span) in axes.items()}
     if law.scale.gamma is not None:
@@ -205,15 +184,13 @@ def predict_across(
         kept.append("extrapolating: no run was trained so much, or so little, at any rate")
     return replace(
         asked,
-        ci95=_widened(asked.value, asked.ci95, moved),
-        pi95=_widened(asked.value, asked.pi95, moved),
         extrapolating=any(distance > 0 for distance in distances.values()),
         distances=distances,
         warnings=tuple(kept),
     )
 
 
-def expected(
+def predict_either(
     law: LawFit | AcrossFit,
     *,
     trainable_params: float | None = None,
@@ -235,31 +212,24 @@ def expected(
     return predict(law, trainable_params=trainable_params, rank=rank, step=step)
 
 
-def _moved(law: AcrossFit, step: float, rate: float, place: Place) -> float:
-    """Half of what the curve moves as gamma crosses its interval, the law refitted at each end.
-
-    At rate0 it hardly moves. The joint law's own interval takes gamma for known, and the two
-    errors add as squares (exactly so for a linear law fitted by least squares).
-    """
-    if not law.ends:
-        return 0.0
+def _with_gamma(
+    asked: Prediction, law: AcrossFit, step: float, rate: float, place: Place
+) -> Prediction:
+    """The prediction with intervals that count gamma's error too, where gamma was fitted."""
+    if law.gamma_error is None:
+        return asked
     params = place["trainable_params"]
     if params is None:
         params = (law.params_per_rank or 1.0) * (place["rank"] or 1)
-    low, high = (
-        float(curve.evaluate(np.array(values), params, scale.units_per_step(rate) * step))
-        for scale, values in law.ends
+    halves = law.gamma_error.band(law.law, law.scale, trainable_params=params, step=step, rate=rate)
+    if halves is None:
+        return replace(asked, ci95=None, pi95=None)
+    curve, run = halves
+    return replace(
+        asked,
+        ci95=(asked.value - curve, asked.value + curve),
+        pi95=(asked.value - run, asked.value + run),
     )
-    return abs(high - low) / 2.0
-
-
-def _widened(
-    value: float, interval: tuple[float, float] | None, moved: float
-) -> tuple[float, float] | None:
-    if interval is None:
-        return None
-    low, high = interval
-    return value - math.hypot(value - low, moved), value + math.hypot(high - value, moved)
 
 
 def _refuse(**unfit: float | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from service.laws.exposure import Exposure, Scale
 from service.laws.law import Coefficient, LawFit
 from service.laws.quantities import Domain, LawError, Target
+from service.laws.rate_power import GammaError
 from service.laws.rates import Candidate
 
 
@@ -18,9 +19,9 @@ class AcrossFit:
     law: LawFit
     """The joint law of P and X: where it says step, read X."""
     gamma_ci95: tuple[float, float] | None
-    """Null where gamma was not fitted, or below 3 runs."""
-    ends: tuple[tuple[Scale, tuple[float, ...]], ...]
-    """Values of the law refitted with gamma at either end of its interval."""
+    """Null where gamma was not fitted, ended on a bound, or has too few runs."""
+    gamma_error: GammaError | None
+    """What gamma's error adds to predictions; null where gamma has no interval."""
     rates: tuple[float, ...]
     domain: Domain
     """Of the points in steps."""
@@ -65,7 +66,7 @@ class AcrossFit:
             "scale": self.scale.to_json(),
             "law": self.law.to_json(),
             "gamma_ci95": _listed(self.gamma_ci95),
-            "ends": [{"scale": s.to_json(), "values": list(values)} for s, values in self.ends],
+            "gamma_error": None if self.gamma_error is None else self.gamma_error.to_json(),
             "rates": list(self.rates),
             "domain": self.domain.to_json(),
             "delta_norm": _listed(self.delta_norm),
@@ -80,14 +81,12 @@ class AcrossFit:
     def from_json(cls, body: Mapping[str, Any]) -> "AcrossFit":
         """Inverse of `to_json`; a missing key raises LawError."""
         try:
+            error = body["gamma_error"]
             return cls(
                 scale=Scale.from_json(body["scale"]),
                 law=LawFit.from_json(body["law"]),
                 gamma_ci95=_pair(body["gamma_ci95"]),
-                ends=tuple(
-                    (Scale.from_json(end["scale"]), tuple(float(x) for x in end["values"]))
-                    for end in body["ends"]
-                ),
+                gamma_error=None if error is None else GammaError.from_json(error),
                 rates=tuple(float(rate) for rate in body["rates"]),
                 domain=Domain.from_json(body["domain"]),
                 delta_norm=_pair(body["delta_norm"]),
@@ -97,8 +96,8 @@ class AcrossFit:
                 burn_in=None if body["burn_in"] is None else int(body["burn_in"]),
                 warnings=tuple(str(line) for line in body["warnings"]),
             )
-        except (KeyError, TypeError) as error:
-            raise LawError(f"not a stored joint_lr law: {error}") from error
+        except (KeyError, TypeError) as missing:
+            raise LawError(f"not a stored joint_lr law: {missing}") from missing
 
 
 def _pair(body: Sequence[float] | None) -> tuple[float, float] | None:

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from service.laws import curve
 from service.laws.fit import Loss, fit
 from service.laws.law import LawFit
 from service.laws.measured import Measured, Places
-from service.laws.predict import predict
-from service.laws.quantities import Floats, Form
+from service.laws.quantities import Floats, Form, Target
 from service.laws.rivals import (
     Fitter,
     Predictor,
@@ -54,18 +54,23 @@ def law_of(known: Measured, form: Form, *, seed: int = 17, loss: Loss = "soft_l1
 def values_of(law: LawFit, places: Places) -> Floats:
     """What a law expects at k places: (k,)."""
     if law.form == "linear":
-        return np.array([predict(law, ft_loss=float(x)).value for x in places.ft_loss])
-    rows = zip(places.params, places.step, strict=True)
-    return np.array([predict(law, trainable_params=float(p), step=float(n)).value for p, n in rows])
+        slope, level = law.values
+        return np.asarray(level - slope * places.ft_loss)
+    return curve.evaluate(np.array(law.values), places.params, places.step)
 
 
-def contenders(*, seed: int = 17) -> tuple[Contender, ...]:
+def forms_of(metric: Target) -> tuple[Form, ...]:
+    """The forms of a metric's laws; a line of L_ft against itself would say nothing."""
+    return ("joint",) if metric == "ft_loss" else ("joint", "linear")
+
+
+def contenders(metric: Target, *, seed: int = 17) -> tuple[Contender, ...]:
     """Forms `linear` and `joint`, rivals, witnesses.
 
     The line is told the measured L_ft of the place that it predicts, which only a finished run
     knows: it is a form, and the joint law's fourth rival.
     """
-    return (
+    everyone = (
         Contender("joint", "form", 6, _form("joint", seed), "the joint law"),
         Contender("linear", "form", 2, _form("linear", seed), "the line with measured L_ft"),
         Contender("last_value", "rival", None, last_value, "the last value carried over"),
@@ -74,6 +79,7 @@ def contenders(*, seed: int = 17) -> tuple[Contender, ...]:
         Contender("mean", "witness", 1, mean, "the mean of all points"),
         Contender("saturating", "witness", 5, saturating, "a saturating exponential of N"),
     )
+    return tuple(c for c in everyone if c.role != "form" or c.name in forms_of(metric))
 
 
 def _form(form: Form, seed: int) -> Fitter:

@@ -19,6 +19,7 @@ from service.laws.quantities import (
     Point,
     Target,
     TooFewPoints,
+    after_burn_in,
     sample,
 )
 
@@ -30,8 +31,6 @@ LEAST_UNITS = 1e5
 MAX_SPAN = MAX_COUNT / (2 * LEAST_UNITS)
 """The largest exposure over the least."""
 MAX_RATE = 1e6
-BURN_IN_SHARE = 0.2
-"""Share of a run's last step below which its points are left out, where no burn-in is given."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,13 @@ def rates_of(points: Sequence[Point]) -> tuple[float, ...]:
 
 
 def checked(points: Sequence[Point], metric: Target, *, burn_in: int | None) -> list[Point]:
-    """The points that count, each with its learning rate, in an order of their own.
+    """The points that count, each with its learning rate, in the order of their `sample`.
 
     `burn_in`: points with `step < burn_in` are left out; null leaves out those below a fifth of
     their run's last step. Raises BadPoints, and TooFewPoints for fewer than two rates or three
     steps.
     """
-    sample(points, metric)
+    sample(points, metric, burn_in=burn_in)
     rate_of_run: dict[str, float] = {}
     for index, point in enumerate(points):
         rate, norm = point.learning_rate, point.delta_norm
@@ -133,21 +132,8 @@ def checked(points: Sequence[Point], metric: Target, *, burn_in: int | None) -> 
         if first != rate:
             message = f"run {point.run!r} has learning rates {first:g} and {rate:g}; a run has one"
             raise BadPoints(message, index=index, field=LR)
-    last: dict[str, int] = {}
-    for point in points:
-        last[point.run] = max(point.step, last.get(point.run, 0))
-    kept = [
-        point
-        for point in points
-        if (
-            point.step >= BURN_IN_SHARE * last[point.run]
-            if burn_in is None
-            else point.step >= burn_in
-        )
-    ]
-    kept.sort(
-        key=lambda point: (point.learning_rate, point.trainable_params, point.step, point.run)
-    )
+    kept = after_burn_in(points, burn_in)
+    kept.sort(key=lambda point: (point.trainable_params, point.step, point.run))
     for axis, need, have in (
         (LR, 2, len(rates_of(kept))),
         ("step", 3, len({point.step for point in kept})),

@@ -7,7 +7,7 @@ does, so that with 95 % a new run stays below. Steps and ranks are whole, and ro
 import math
 from collections.abc import Callable
 
-from service.laws.across import AcrossFit, expected
+from service.laws.across import AcrossFit, predict_either
 from service.laws.furthest import Axis, Furthest, Inverse, first_within, last_within
 from service.laws.law import LawFit
 from service.laws.predict import Prediction, predict
@@ -40,7 +40,7 @@ def largest_step(
     last = _whole("max_step", max_step, default=REACH * law.domain.step[1])
 
     def ask(step: float) -> Prediction:
-        return expected(
+        return predict_either(
             law,
             trainable_params=trainable_params,
             rank=rank,
@@ -83,7 +83,7 @@ def largest_rank(
     last = _whole("max_rank", max_rank, default=REACH * law.domain.trainable_params[1] / size)
 
     def ask(count: float) -> Prediction:
-        return expected(
+        return predict_either(
             law, trainable_params=count * size, rank=None, step=step, learning_rate=learning_rate
         )
 

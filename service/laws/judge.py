@@ -7,7 +7,7 @@ import numpy as np
 
 from service.laws import heldout, mixture, spread
 from service.laws.choice import choose
-from service.laws.contenders import Contender, contenders, law_of, values_of
+from service.laws.contenders import Contender, contenders, forms_of, law_of, values_of
 from service.laws.criterion import Criteria, criteria
 from service.laws.deming import BothErrors, both_errors
 from service.laws.heldout import KINDS, NEEDS, HeldOut, Kind, Residuals
@@ -15,7 +15,7 @@ from service.laws.judgement import Judgement
 from service.laws.law import LawFit
 from service.laws.measured import Measured, columns, measured
 from service.laws.notices import notices
-from service.laws.quantities import FORMS, Floats, Form, LawError, Point, Target, TooFewPoints
+from service.laws.quantities import Floats, Form, LawError, Point, Target, TooFewPoints
 from service.laws.spread import Spread
 from service.laws.sufficiency import sufficiency
 from service.laws.variance import Explained, explained
@@ -35,9 +35,9 @@ def judge(
     else the points do not allow is null, with its reason in `missing`.
     """
     known = measured(points, metric, burn_in)
-    competing = contenders(seed=seed)
+    competing = contenders(metric, seed=seed)
     parts = _Parts()
-    laws = {form: parts.get(f"law.{form}", _law(known, form, seed)) for form in FORMS}
+    laws = {form: parts.get(f"law.{form}", _law(known, form, seed)) for form in forms_of(metric)}
     unit = parts.get("unit", lambda: _unit(known, laws))
     found = heldout.residuals(known, competing, heldout.folds(known))
     held_out = {
@@ -132,6 +132,8 @@ def _explained(
 
 def _both_errors(known: Measured, joint: LawFit | None, seed: int) -> BothErrors:
     """Errors from the seeds where there are enough, else about the two joint laws."""
+    if known.metric == "ft_loss":
+        raise LawError("L_ft has no line against itself")
     error = spread.covariance_of_seeds(known)
     if error is not None:
         return both_errors(known, error, "seeds")

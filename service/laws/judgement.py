@@ -30,7 +30,7 @@ class Judgement:
     held_out: dict[Kind, HeldOut | None]
     choice: Choice | None
     r2: dict[str, Explained | None]
-    """Per form."""
+    """Per form; null where `law.<form>` is missing."""
     line: BothErrors | None
     sufficiency: Sufficiency | None
     aicc: Criteria | None
@@ -41,7 +41,7 @@ class Judgement:
     notices: tuple[str, ...]
     """Each begins with a stable word and a colon: see `notices`."""
     missing: dict[str, str]
-    """Why a part is null, by its name (`line`, `r2.joint`, `held_out.edge_rank`)."""
+    """Why a part is null, by its name (`line`, `law.joint`, `held_out.edge_rank`)."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only: objects, lists, finite numbers, strings, booleans, null."""

@@ -16,6 +16,7 @@ from service.laws.criterion import Criteria
 from service.laws.heldout import HeldOut, Kind
 from service.laws.measured import Measured
 from service.laws.mixture import Families
+from service.laws.quantities import Target
 from service.laws.spread import Spread
 from service.laws.sufficiency import Sufficiency
 
@@ -36,7 +37,7 @@ def notices(
     profile_flat: tuple[str, ...] | None,
     families: tuple[Families, ...] | None,
 ) -> tuple[str, ...]:
-    lines = [] if choice is None else [*_noise(choice), *_beaten(choice)]
+    lines = [] if choice is None else [*_noise(choice), *_beaten(choice, known.metric)]
     lines += _saturating(held_out, aicc, unit)
     lines += _mixed(known, families)
     if sufficiency is not None and not sufficiency.sufficient:
@@ -61,8 +62,8 @@ def _noise(choice: Choice) -> list[str]:
     ]
 
 
-def _beaten(choice: Choice) -> list[str]:
-    title = {contender.name: contender.title for contender in contenders()}
+def _beaten(choice: Choice, metric: Target) -> list[str]:
+    title = {contender.name: contender.title for contender in contenders(metric)}
     return [
         f"beaten: held out, {title[form]} is {choice.overall[form].behind:.2f} spreads behind "
         f"{title[winner]}; a tie is {TIE:g}"

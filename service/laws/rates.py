@@ -78,6 +78,12 @@ class Fitted:
     law: LawFit
     power: RatePower | None
 
+    @property
+    def gamma_ci95(self) -> tuple[float, float] | None:
+        if self.power is None or self.power.error is None or self.scale.gamma is None:
+            return None
+        return self.power.error.ci95(self.scale.gamma, self.law)
+
 
 def fitted(
     points: Sequence[Point], metric: Target, *, exposures: Sequence[Exposure], fit: Fit
@@ -91,9 +97,8 @@ def fitted(
         scale = Scale.of(points, exposure, gamma=gamma)
         found[exposure] = Fitted(scale, fit(scale.restate(points)), None)
     if "rate_power" in exposures:
-        values = np.array([point.value(metric) for point in points], dtype=np.float64)
         starts = [(found[name].scale, found[name].law) for name in (RIVAL, "cumulated_rate")]
-        power = fit_rate_power(points, values, starts, lambda scale: fit(scale.restate(points)))
+        power = fit_rate_power(points, metric, starts, lambda scale: fit(scale.restate(points)))
         found["rate_power"] = Fitted(power.scale, power.law, power)
     return found
 
@@ -129,7 +134,7 @@ def compare(
             Candidate(
                 exposure=exposure,
                 gamma=one.scale.gamma,
-                gamma_ci95=one.power.ci95 if one.power else None,
+                gamma_ci95=one.gamma_ci95,
                 rmse=math.sqrt(float(squares.mean())),
                 aicc=n * math.log(mean) + 2 * k + 2 * k * (k + 1) / max(1, n - k - 1),
                 held_out_rmse=_rms(np.concatenate(errors)) if errors else None,

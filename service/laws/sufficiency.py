@@ -62,6 +62,8 @@ class Sufficiency:
 
 def sufficiency(known: Measured, *, seed: int = 17, n_bootstrap: int = N_BOOTSTRAP) -> Sufficiency:
     """Does anything but L_ft predict forgetting? Raises TooFewPoints below 5 runs."""
+    if known.metric == "ft_loss":
+        raise LawError("L_ft tells itself: no test")
     n_runs = len(known.runs)
     if n_runs < MIN_RUNS:
         raise TooFewPoints(f"{n_runs} runs; the sufficiency test needs {MIN_RUNS}", axis="points")
@@ -107,7 +109,12 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def smoothed(known: Measured) -> Floats:
-    """L_ft without the jitter of single checkpoints: (k,)."""
+    """L_ft without the jitter of single checkpoints: (k,).
+
+    Raises TooFewPoints where it is constant.
+    """
+    if np.ptp(known.ft_loss) <= 1e-9 * known.ft_loss.max():
+        raise TooFewPoints("ft_loss does not vary", axis="ft_loss")
     p = known.log_params - known.log_params.mean()
     n = known.log_step - known.log_step.mean()
     one_hot = np.equal.outer(known.run_index, np.arange(len(known.runs))).astype(np.float64)

@@ -60,15 +60,15 @@ def test_a_part_of_a_group_and_another_burn_in_are_series_of_their_own(
 
     part = fit(filter={"sweep": sweep})
     whole = fit(filter={"base_model": "tiny"})
-    late = fit(filter={"base_model": "tiny"}, burn_in=20)
+    late = fit(filter={"base_model": "tiny"}, burn_in=30)
     assert len({part["id"], whole["id"], late["id"]}) == 3
     for law in (part, whole, late):
         assert (law["version"], law["supersedes"]) == (1, None)
-    assert late["provenance"]["burn_in"] == 20
+    assert late["provenance"]["burn_in"] == 30
     assert late["provenance"]["left_out"] == {"burn_in": 3, "unmeasured": 0}
     assert late["n_points"] == whole["n_points"] - 3
     assert len(late["points"]) == len(whole["points"]) == 9
-    assert late["domain"]["step"] == [30, 100]
+    assert late["domain"]["step"] == [50, 100]
     assert listed(api, form="linear") == [whole]
 
 
@@ -114,7 +114,7 @@ def test_a_checkpoint_without_the_metric_is_left_out_and_counted(
 ) -> None:
     run_ranks(sqlite_api, sqlite_store, finetune, [2, 8])
     with sqlite_store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE points SET ce_hard = NULL WHERE step = 10")
+        connection.exec_driver_sql("UPDATE points SET ce_hard = NULL WHERE step = 25")
     (law,) = listed(sqlite_api, metric="ce_hard", form="linear")
     assert law["provenance"]["left_out"]["unmeasured"] == 2
     assert (len(law["points"]), law["n_points"]) == (6, 4)

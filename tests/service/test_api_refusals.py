@@ -238,7 +238,7 @@ def test_adapters_of_jobs_that_do_not_serve(
     for spec, param, said in [
         (evaluate({"job": absent}), "adapters.0.job", absent),
         (evaluate({"job": queued}), "adapters.0.job", "is queued"),
-        (evaluate({"job": done, "step": 11}), "adapters.0.step", "[10, 30, 100]"),
+        (evaluate({"job": done, "step": 11}), "adapters.0.step", "[25, 50, 100]"),
         (evaluate({"job": done}) | {"base_model": "other"}, "adapters.0.job", "another base"),
         (evaluate({"job": "job_1"}), "adapters.0.job", "pattern"),
         (evaluate(), "adapters", "1"),

@@ -39,7 +39,7 @@ def finish(store: Store, group: str, recipe: dict[str, Any], points: list[dict[s
 
 def law(digest: str = "sha256:p", **fields: Any) -> dict[str, Any]:
     body = {"form": "linear", "metric": "kl", "group": "sha256:g", "fit_digest": digest}
-    return {"series": None, **body, "coefficients": {"slope": {"value": 1.5}}, **fields}
+    return {"series": "sha256:s", **body, "coefficients": {"slope": {"value": 1.5}}, **fields}
 
 
 def test_points_come_back_by_recipe(store: Store) -> None:
@@ -120,6 +120,21 @@ def test_a_law_is_stored_once_per_points_form_and_metric(store: Store) -> None:
         store.law("law_none")
 
 
+def test_a_law_knows_its_place_in_its_series(store: Store) -> None:
+    first, second, third = (store.add_law(law(f"sha256:{i}")) for i in range(3))
+    other = store.add_law(law("sha256:3", series="sha256:t"))
+    joint = store.add_law(law("sha256:4", form="joint"))
+    alone = store.add_law(law("sha256:5", series=None))
+    places = [(body["version"], body["supersedes"]) for body in (first, second, third)]
+    assert places == [(1, None), (2, first["id"]), (3, second["id"])]
+    assert [body["version"] for body in (other, joint, alone)] == [1, 1, None]
+    assert store.law(second["id"]) == second
+    assert store.add_law(law("sha256:0")) == first
+    named = {"group": ["sha256:g", "sha256:other"], "form": "joint"}
+    assert store.list_laws(named)[0] == [joint]
+    assert store.list_laws({"group": []})[0] == []
+
+
 def test_a_law_fitted_twice_at_once_is_stored_once(store: Store) -> None:
     with ThreadPoolExecutor(6) as pool:
         stored = list(pool.map(lambda i: store.add_law(law(fitted_by=i)), range(6)))
@@ -131,7 +146,8 @@ def test_laws_are_listed_newest_first(store: Store) -> None:
     store.add_job(finetune())
     finish(store, "sha256:g", RECIPE, [point(1)])
     ids = [store.add_law(law(f"sha256:{i}"))["id"] for i in range(5)]
-    loose = store.add_law(law("sha256:x", group=None, form="joint"))["id"]
+    loose = store.add_law(law("sha256:x", group=None, series=None, form="joint"))["id"]
+    store.add_law(law("sha256:y", series=None))  # for one residual
     page, more = store.list_laws(limit=2)
     assert ([body["id"] for body in page], more) == ([loose, ids[4]], True)
     page, more = store.list_laws(limit=4, after=ids[4])

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from service.laws import BadPoints, BadQuery, LawError, Point, TooFewPoints
+from service.laws import BadPoints, BadQuery, LawError, Point, TooFewPoints, intervals
 from service.laws.across import AcrossFit, fit_across, predict_across
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, OPENORCA
 from tests.unit.rate_grid import RATE0, RATES, exposed, rate_grid
@@ -98,27 +99,47 @@ def test_gammas_interval_covers_the_truth() -> None:
     assert held >= 3
 
 
-def test_gammas_interval_widens_predictions(power: AcrossFit) -> None:
-    """By half of what the curve moves between the laws at the interval's ends, as squares."""
-    known = replace(power, ends=())
+def test_the_derivatives_are_those_of_the_law(power: AcrossFit) -> None:
+    """Against differences of the wire form, written out."""
+    a, alpha, b, beta, rho, shift, sign = power.law.values
+    error, gamma = power.gamma_error, power.scale.gamma
+    assert error is not None
+    assert gamma is not None
+    log_p0, log_n0 = error.centre.log_p0, error.centre.log_n0
+    params, step, rate = 32 * LLAMA_2_7B_PARAMS_PER_RANK, 100.0, 1e-4
+    numbers = [
+        math.log(a) - alpha * log_p0,
+        math.log(alpha),
+        math.log(b) - beta * (math.log(power.scale.unit) + log_n0),
+        math.log(beta),
+        math.log(rho),
+        shift,
+        gamma,
+    ]
 
-    def half(law: AcrossFit, rate: float, name: str) -> float:
-        interval = getattr(predict_across(law, rank=32, step=100, learning_rate=rate), name)
-        return float(interval[1] - interval[0]) / 2
+    def law(at: Sequence[float]) -> float:
+        exposure = step * (rate / power.scale.rate0) ** at[6]
+        from_p = math.exp(at[0]) * (params / math.exp(log_p0)) ** -math.exp(at[1])
+        from_x = math.exp(at[2]) * (exposure / math.exp(log_n0)) ** -math.exp(at[3])
+        return float(sign * (from_p + from_x) ** math.exp(at[4]) + at[5])
 
-    def by_hand(values: tuple[float, ...], units: float) -> float:
-        a, alpha, b, beta, rho, shift, sign = values
-        params = 32 * LLAMA_2_7B_PARAMS_PER_RANK
-        return float(sign * (a * params**-alpha + b * units**-beta) ** rho + shift)
-
-    extra = {}
-    for rate in (RATE0, 2e-4, 1e-3):
-        ends = [by_hand(values, 100 * scale.units_per_step(rate)) for scale, values in power.ends]
-        extra[rate] = abs(ends[1] - ends[0]) / 2
-        for name in ("ci95", "pi95"):
-            squares = half(power, rate, name) ** 2 - half(known, rate, name) ** 2
-            assert squares == pytest.approx(extra[rate] ** 2, rel=1e-3, abs=1e-12)
-    assert 4 * extra[RATE0] < extra[2e-4] < extra[1e-3]
+    asked = predict_across(power, rank=32, step=step, learning_rate=rate)
+    assert law(numbers) == pytest.approx(asked.value, abs=1e-9)
+    gradient = []
+    for index in range(7):
+        up, down = list(numbers), list(numbers)
+        up[index] += 1e-5
+        down[index] -= 1e-5
+        gradient.append((law(up) - law(down)) / 2e-5)
+    expected = intervals.band(error.clusters, power.law.noise, np.array([gradient]))
+    assert asked.ci95 is not None
+    assert asked.pi95 is not None
+    assert asked.pi95[0] < asked.ci95[0] < asked.value < asked.ci95[1] < asked.pi95[1]
+    assert asked.ci95[1] - asked.value == pytest.approx(float(expected.curve[0]), rel=1e-3)
+    assert asked.pi95[1] - asked.value == pytest.approx(float(expected.new_run[0]), rel=1e-3)
+    fixed = predict_across(replace(power, gamma_error=None), rank=32, step=step, learning_rate=rate)
+    assert fixed.value == asked.value
+    assert fixed.ci95 != asked.ci95
 
 
 def test_two_rates_are_judged_in_sample_and_say_so() -> None:

@@ -192,6 +192,22 @@ def test_constant_forgetting_is_no_law() -> None:
     json.dumps(found.to_json(), allow_nan=False)
 
 
+def test_constant_loss_leaves_the_joint_law_alone() -> None:
+    found = judge([replace(p, ft_loss=2.0) for p in study(paper)], metric="ce_soft", burn_in=0)
+    assert found.choice is not None
+    assert found.choice.default == "joint"
+    assert "linear" not in found.choice.overall
+    assert {"law.linear", "line", "sufficiency"} <= set(found.missing)
+
+
+def test_the_tuning_law_has_no_line() -> None:
+    found = judge(study(paper, ft_noise_sd=0.004), metric="ft_loss", burn_in=0)
+    assert found.choice is not None
+    assert found.choice.default == "joint"
+    assert set(found.r2) == {"joint"}
+    assert {"line", "sufficiency"} <= set(found.missing)
+
+
 def test_what_cannot_be_true_is_refused() -> None:
     points = study(paper)
     with pytest.raises(BadPoints):

@@ -119,7 +119,7 @@ def test_rivals_are_blind_to_what_they_predict() -> None:
         points=points.points,
         metric="kl",
     )
-    rivals = [c for c in contenders() if c.role != "form"]
+    rivals = [c for c in contenders("kl") if c.role != "form"]
     clean = residuals(points, rivals, {"inner_rank": (fold,)})["inner_rank"]
     dirty = residuals(spoilt, rivals, {"inner_rank": (fold,)})["inner_rank"]
     for name, missed in clean.by_contender.items():
@@ -144,7 +144,7 @@ def test_folds_leave_out_ranks_steps_and_runs() -> None:
 
 def test_errors_by_hand() -> None:
     points = known([("a", 10, 1, 1.0), ("a", 10, 2, 1.0), ("b", 20, 1, 4.0)])
-    rivals = [c for c in contenders() if c.name == "mean"]
+    rivals = [c for c in contenders("kl") if c.name == "mean"]
     found = residuals(points, rivals, folds(points))
     run = errors(points, "run", found["run"], unit=1.5)
     missed = run.errors["mean"]
