@@ -10,7 +10,7 @@ from service.cost import PASS_STEPS, Cost
 from service.jobs import TERMINAL, JobState, Phase
 
 TELLING = 0.02
-"""Less of a run than this, mostly start-up, tells nothing of its pace."""
+"""Less of a run than this tells nothing of its pace."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Run:
     """Share of its work that is done, 0 to 1."""
     seconds: float | None
     """Since its first start, until its end or now; None before."""
+    start_up: float | None
+    """Seconds of them before its first step: loading, which no work tells of."""
     attempt: int
 
 
@@ -62,34 +64,43 @@ def eta_seconds(runs: Sequence[Run]) -> float | None:
 
     None while no run tells the pace, or while none is being run. The pace is that of the runs that
     succeeded and of those that run, first attempts only: others stood still in between. Waiting
-    runs go, in order, to whichever worker is free first.
+    runs go, in order, to whichever worker is free first, and begin with a start-up.
     """
     left = [run for run in runs if run.state not in TERMINAL]
     if not left:
         return 0.0
-    pace = _seconds_per_unit(runs)
+    pace = _pace(runs)
     running = [run for run in left if run.state is JobState.RUNNING]
     if pace is None or not running:
         return None
-    workers = [pace * run.cost.units * (1 - run.done) for run in running]
+    start_up, per_unit = pace
+    workers = [_left(run, start_up) + per_unit * run.cost.units * (1 - run.done) for run in running]
     heapq.heapify(workers)
     for run in left:
         if run.state is not JobState.RUNNING:
-            heapq.heapreplace(workers, workers[0] + pace * run.cost.units)
+            whole = start_up + per_unit * run.cost.units
+            heapq.heapreplace(workers, workers[0] + whole)
     return max(workers)
 
 
-def _seconds_per_unit(runs: Sequence[Run]) -> float | None:
-    telling = [
-        run
-        for run in runs
-        if run.state in (JobState.SUCCEEDED, JobState.RUNNING)
-        and run.attempt == 1
-        and run.seconds is not None
-        and run.done >= TELLING
-    ]
-    units = math.fsum(run.cost.units * run.done for run in telling)
-    return math.fsum(max(0.0, run.seconds or 0.0) for run in telling) / units if units else None
+def _left(run: Run, start_up: float) -> float:
+    """Of a running run's start-up."""
+    return max(0.0, start_up - (run.seconds or 0.0)) if run.done == 0 else 0.0
+
+
+def _pace(runs: Sequence[Run]) -> tuple[float, float] | None:
+    """Mean seconds of a start-up, and seconds per unit of work after it."""
+    start_ups, seconds, units = [], [], []
+    for run in runs:
+        told = run.seconds is not None and run.start_up is not None and run.done >= TELLING
+        if told and run.attempt == 1 and run.state in (JobState.SUCCEEDED, JobState.RUNNING):
+            start_up = min(max(0.0, run.start_up or 0.0), max(0.0, run.seconds or 0.0))
+            start_ups.append(start_up)
+            seconds.append(max(0.0, run.seconds or 0.0) - start_up)
+            units.append(run.cost.units * run.done)
+    if not units:
+        return None
+    return math.fsum(start_ups) / len(start_ups), math.fsum(seconds) / math.fsum(units)
 
 
 def _fraction(progress: Mapping[str, Any] | None) -> float:

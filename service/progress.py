@@ -41,7 +41,7 @@ def run_of(child: ChildRow, known: dict[str, Cost]) -> Run:
         known[key] = cost_of([FinetuneSpec.model_validate(child.spec)])
     cost = known[key]
     done = share_of_run(child.state, child.phase, child.progress, cost)
-    return Run(cost, child.state, done, child.seconds, child.attempt)
+    return Run(cost, child.state, done, child.seconds, child.start_up, child.attempt)
 
 
 def failed_child(child: ChildRow) -> FailedChild:

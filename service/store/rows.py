@@ -42,6 +42,8 @@ class ChildRow:
     error: dict[str, Any] | None
     seconds: float | None
     """Since its first start, until its end or now; never negative."""
+    start_up: float | None
+    """Seconds of them before its first step was reported; None before that."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from service.jobs import NEXT, TERMINAL, FailureClass, JobState
 from service.store.database import Database
 from service.store.moves import announce, move, record
 from service.store.rows import ChildRow
-from service.tables import epoch_now, extensions, jobs
+from service.tables import epoch_now, extensions, jobs, metrics
 
 
 class Sweeps(Database):
@@ -26,8 +26,12 @@ class Sweeps(Database):
     def child_rows(self, job_id: str) -> list[ChildRow]:
         """The children of a sweep, oldest first; none for what is no sweep."""
         seconds = func.coalesce(jobs.c.finished_at, epoch_now()) - jobs.c.started_at
+        mine = (metrics.c.job_id == jobs.c.id) & (metrics.c.name == "train_loss")
+        first_step = select(metrics.c.at).where(mine).order_by(metrics.c.step).limit(1)
+        start_up = first_step.scalar_subquery() - jobs.c.started_at
         columns = [jobs.c[name] for name in _SHOWN]
-        query = select(*columns, seconds.label("seconds")).where(jobs.c.sweep_id == job_id)
+        query = select(*columns, seconds.label("seconds"), start_up.label("start_up"))
+        query = query.where(jobs.c.sweep_id == job_id)
         with self._read() as connection:
             rows = connection.execute(query.order_by(jobs.c.id)).all()
         return [_child(row) for row in rows]
@@ -51,8 +55,8 @@ _SHOWN = ("id", "state", "spec", "phase", "progress", "attempt", "error")
 
 def _child(row: Row[*tuple[Any, ...]]) -> ChildRow:
     fields = row._asdict()
-    seconds = fields["seconds"]
-    fields["seconds"] = None if seconds is None else max(0.0, float(seconds))
+    for name in ("seconds", "start_up"):
+        fields[name] = None if fields[name] is None else max(0.0, float(fields[name]))
     return ChildRow(**fields | {"state": JobState(fields["state"])})
 
 

@@ -10,6 +10,7 @@ from tests.results import run_next
 PILOT = {"type": "sweep", "ranks": [8, 16, 32, 64, 128, 256], "seeds": [17, 18, 19], "pilot": True}
 HALF = [
     {"kind": "phase", "phase": "training"},
+    {"kind": "metric", "name": "train_loss", "step": 10, "value": 2.0},
     {"kind": "progress", "done": 10, "total": 20, "unit": "steps"},
 ]
 

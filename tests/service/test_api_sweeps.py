@@ -44,6 +44,8 @@ def test_work_counts_what_running_children_have_done(
     held = claim(store)
     half = {"kind": "progress", "done": 50, "total": 100, "unit": "steps"}
     store.beat(held, [{"kind": "phase", "phase": "training"}, half])
+    assert show(api, sweep)["work"]["eta_seconds"] is None  # how long it was loading is not known
+    store.beat(held, [{"kind": "metric", "name": "train_loss", "step": 50, "value": 2.0}])
     work = show(api, sweep)["work"]
     # 100 steps and 8 checkpoints, of which each counts as 10 steps.
     assert work["share_done"] == pytest.approx(50 / 180 / 3)

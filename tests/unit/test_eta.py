@@ -14,9 +14,16 @@ Q, R, S, F, C = JobState
 COST = Cost(steps=100, passes=5)
 
 
-def run(state: JobState, done: float = 0.0, seconds: float | None = None, attempt: int = 1) -> Run:
+def run(
+    state: JobState,
+    done: float = 0.0,
+    seconds: float | None = None,
+    *,
+    start_up: float | None = 0.0,
+    attempt: int = 1,
+) -> Run:
     done = 1.0 if state in (S, F, C) else done
-    return Run(COST, state, done, seconds, 0 if state is Q else attempt)
+    return Run(COST, state, done, seconds, start_up, 0 if state is Q else attempt)
 
 
 def units(state: JobState, phase: str | None, done: float, total: float, unit: str) -> float:
@@ -58,8 +65,8 @@ def test_progress_that_makes_no_sense_stays_within_the_run(
 
 
 def test_the_share_weighs_runs_by_their_cost() -> None:
-    short = Run(Cost(50, 0), S, 1.0, 10.0, 1)
-    long = Run(Cost(150, 0), Q, 0.0, None, 0)
+    short = Run(Cost(50, 0), S, 1.0, 10.0, 0.0, 1)
+    long = Run(Cost(150, 0), Q, 0.0, None, None, 0)
     assert share_done([short, long]) == pytest.approx(0.25)
     assert share_done([run(F), run(R, 0.5)]) == pytest.approx(0.75)
 
@@ -85,6 +92,15 @@ def test_several_workers_share_what_waits() -> None:
     assert eta_seconds(runs) == pytest.approx(75 + 60)
 
 
+def test_start_up_is_no_work_and_comes_again_with_every_run() -> None:
+    """20 s of loading, then 40 s of work a run; a tenth of the first is done."""
+    runs = [run(R, 0.1, 24.0, start_up=20.0), run(Q), run(Q)]
+    assert eta_seconds(runs) == pytest.approx(36 + 2 * 60)
+    runs = [run(S, seconds=60.0, start_up=20.0), run(R, 0.0, 5.0, start_up=None)]
+    assert eta_seconds(runs) == pytest.approx(15 + 40)
+    assert eta_seconds([run(R, 0.0, 25.0, start_up=None), run(Q)]) is None
+
+
 def test_a_second_attempt_does_not_tell_the_pace() -> None:
     """It stood still in between."""
     runs = [run(S, seconds=60.0), run(R, 0.5, 9999.0, attempt=2)]
@@ -102,6 +118,7 @@ def _runs() -> st.SearchStrategy[Run]:
         st.builds(Cost, st.integers(1, 10**6), st.integers(1, 200)),
         st.sampled_from(JobState),
         st.floats(0, 1),
+        st.none() | st.floats(-1.0, 1e9),
         st.none() | st.floats(-1.0, 1e9),
         st.integers(0, 3),
     )
