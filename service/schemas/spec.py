@@ -197,13 +197,21 @@ class PathAdapter(Strict):
     path: Name
 
 
+class UploadedAdapter(Strict):
+    """A PEFT adapter that came by `POST /adapters`."""
+
+    id: Annotated[str, Field(pattern=r"^adp_[0-9A-Za-z]{26}$")]
+
+
 class EvaluateSpec(Strict):
     """Measure adapters that exist already, all against one pass of the base."""
 
     type: Literal["evaluate"]
     base_model: Name
     revision: Revision | None = None
-    adapters: Annotated[list[JobAdapter | PathAdapter], Field(min_length=1, max_length=64)]
+    adapters: Annotated[
+        list[JobAdapter | PathAdapter | UploadedAdapter], Field(min_length=1, max_length=64)
+    ]
     evaluation: Evaluation = Evaluation()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(17, ge=0, le=2**31 - 1)

@@ -4,6 +4,7 @@ Promise: at-least-once execution, exactly-once recorded result.
 """
 
 from service.migrations import is_migrated, migrate
+from service.store.adapters import Adapters
 from service.store.attempts import Attempts
 from service.store.jobs import Jobs
 from service.store.laws import Laws
@@ -12,6 +13,7 @@ from service.store.outcomes import Outcomes
 from service.store.points import Points
 from service.store.reports import Reports
 from service.store.rows import (
+    AdapterRow,
     Claim,
     EventRow,
     JobRow,
@@ -24,6 +26,7 @@ from service.store.sweeps import Sweeps
 from service.store.workers import Workers
 
 __all__ = [
+    "AdapterRow",
     "Claim",
     "EventRow",
     "JobRow",
@@ -34,7 +37,9 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Sweeps, Stops, Attempts, Leases, Reports, Outcomes, Points, Laws, Workers):
+class Store(
+    Jobs, Sweeps, Stops, Attempts, Leases, Reports, Outcomes, Points, Laws, Adapters, Workers
+):
     """`Store(url)`; safe to share between threads. Every method is one transaction."""
 
     def migrate(self) -> None:

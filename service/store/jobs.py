@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, selec
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
 from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+from service.store.adapters import require_uploads
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.moves import record
@@ -36,6 +37,7 @@ class Jobs(Database):
                 connection, spec, now, digest, owner=owner, idempotency_key=idempotency_key
             )
             if job_id is not None:
+                require_uploads(connection, spec)
                 if isinstance(spec, SweepSpec):
                     for child in spec.children():
                         own = spec_digest(_body(child))

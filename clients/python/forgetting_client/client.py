@@ -5,7 +5,6 @@ with ForgettingClient() as client:
     print(client.wait(job["id"])["status"])
 """
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +13,10 @@ from typing import Any, Literal, Self, cast
 
 import httpx2
 
-from forgetting_client.connection import Connection, Retry, header
+from forgetting_client.adapters import AdapterCalls
+from forgetting_client.connection import Connection, Retry, header, segment
 from forgetting_client.download import download
-from forgetting_client.errors import ServiceError, Unsendable, WaitTimeout
+from forgetting_client.errors import ServiceError, WaitTimeout
 from forgetting_client.follow import follow
 from forgetting_client.pages import listed, pages
 from forgetting_client.wire import (
@@ -38,7 +38,7 @@ from forgetting_client.wire import (
 )
 
 
-class ForgettingClient:
+class ForgettingClient(AdapterCalls):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 
@@ -252,15 +252,8 @@ class ForgettingClient:
 
 
 def _job(job_id: str) -> str:
-    return f"v1/jobs/{_segment(job_id, 'job')}"
+    return f"v1/jobs/{segment(job_id, 'job')}"
 
 
 def _law(law_id: str) -> str:
-    return f"v1/laws/{_segment(law_id, 'law')}"
-
-
-def _segment(given: str, noun: str) -> str:
-    # An empty id, as from an unset shell variable, would address the whole list.
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", given):
-        raise Unsendable(f"{given!r} is not the id of a {noun}.")
-    return given
+    return f"v1/laws/{segment(law_id, 'law')}"
