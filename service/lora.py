@@ -129,9 +129,10 @@ def refuse_pickle(path: Path, *, param: str) -> None:
     """By its first bytes, whatever it is called. Raises AdapterUnreadable."""
     with path.open("rb") as file:
         first = file.read(8)
-    # A zip as torch.save writes it, or a bare pickle of protocol 2 to 5 (and no 8-byte length).
+    # A zip as torch.save writes it, or a bare pickle of protocol 2 to 5, unless it is a length.
     zipped = first.startswith(b"PK\x03\x04")
-    bare = first[:1] == b"\x80" and first[1:2] in b"\x02\x03\x04\x05" and first[4:] != bytes(4)
+    too_long = int.from_bytes(first, "little") > MAX_HEADER_BYTES
+    bare = first[:1] == b"\x80" and first[1:2] in b"\x02\x03\x04\x05" and too_long
     if zipped or bare:
         said = f"{path.name} is not safetensors but pickled, which can run code; save it with "
         said += "safe_serialization"
