@@ -150,6 +150,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
+KINDS = ["bytes", "cut", "insert", "value", "entry", "rename", "config", "raw"]
 DTYPES = st.sampled_from(["F32", "F16", "BF16", "F64", "I8", "F8_E4M3", "", "f32"])
 FIELDS = ["r", "peft_type", "bias", "rank_pattern", "modules_to_save", "init_lora_weights"]
 FIELDS += ["auto_map", "megatron_config", "trainable_token_indices", "lora_alpha", "new"]
@@ -159,13 +160,17 @@ FIELDS += ["auto_map", "megatron_config", "trainable_token_indices", "lora_alpha
 def mutated(draw: st.DrawFn, weights: bytes, config: bytes) -> tuple[bytes, bytes]:
     """(weights, config), one or both of them damaged in one to three places."""
     for _ in range(draw(st.integers(1, 3))):
-        kind = draw(st.sampled_from(["bytes", "cut", "insert", "entry", "rename", "config", "raw"]))
+        kind = draw(st.sampled_from(KINDS))
         at = draw(st.integers(0, min(len(weights), 4096) - 1)) if weights else 0
         if kind == "bytes":
             new = draw(st.binary(min_size=1, max_size=8))
             weights = weights[:at] + new + weights[at + len(new) :]
         elif kind == "cut":
             weights = weights[: draw(st.integers(0, len(weights)))]
+        elif kind == "value" and len(weights) > 4:
+            place = max(0, len(weights) - 4 * draw(st.integers(1, 1000)))  # one float32
+            new = draw(st.just(b"\x00\x00\xc0\x7f") | st.binary(min_size=4, max_size=4))
+            weights = weights[:place] + new + weights[place + 4 :]
         elif kind == "insert":
             weights = weights[:at] + draw(st.binary(max_size=16)) + weights[at:]
         elif kind in ("entry", "rename"):

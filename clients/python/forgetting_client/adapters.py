@@ -97,8 +97,10 @@ def adapter_files(folder: Path) -> dict[str, Path]:
         raise Unsendable(f"{folder} is no adapter: it has no {CONFIG}.")
     if not (folder / WEIGHTS).is_file():
         pickled = sorted(one.name for one in folder.iterdir() if one.suffix in PICKLED)
-        said = f" {pickled[0]} is pickled, which can run code; save it as safetensors."
-        raise Unsendable(f"{folder} has no {WEIGHTS}.{said if pickled else ''}")
+        said = f"{folder} has no {WEIGHTS}."
+        if pickled:
+            said += f" {pickled[0]} is pickled, which can run code; save it as safetensors."
+        raise Unsendable(said)
     return {name: folder / name for name in (CONFIG, WEIGHTS)}
 
 
