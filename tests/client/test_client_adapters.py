@@ -150,6 +150,18 @@ def test_the_command_sends_lists_shows_and_removes(service: Service, folder: Pat
     assert service.forgetting("adapters", "show", adapter_id).exit_code == 2
 
 
+def test_a_long_upload_draws_a_bar_beside_the_data(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forgetting_client.command.adapters.PATIENCE_SECONDS", -1.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws for terminals only
+    ran = service.forgetting("adapters", "upload", str(folder), "--base-model", "tiny_base")
+    assert "mine" in ran.stderr
+    assert "kB" in ran.stderr
+    assert ran.stdout.startswith("adp_")
+    assert len(ran.stdout.split()) == 1
+
+
 def test_submit_sends_a_folder_that_lies_here(
     service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

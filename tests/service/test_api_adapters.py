@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -175,6 +176,21 @@ def test_a_store_that_takes_nothing_leaves_nothing(
         assert problem["code"] == "system_fault"
         assert web.get("/v1/adapters").json()["data"] == []
     assert leftovers(broken.home) == []
+
+
+def test_any_store_that_fsspec_knows_will_do(
+    sqlite_store: Store, api_settings: Settings, files: Files, bell
+) -> None:
+    elsewhere = api_settings.model_copy(update={"artifacts_url": "memory://shelf"})
+    fs = fsspec.filesystem("memory")
+    with TestClient(create_app(sqlite_store, elsewhere, bell)) as web:
+        adapter_id = send(web, files).json()["id"]
+        prefix = f"/shelf/{sqlite_store.adapter(adapter_id).prefix}"
+        assert {name: fs.cat(f"{prefix}/{name}") for name in files} == {
+            name: content for name, (_, content) in files.items()
+        }
+        assert web.delete(f"/v1/adapters/{adapter_id}").status_code == 204
+    assert fs.find("/shelf") == []
 
 
 def test_what_killed_processes_left_is_swept(
