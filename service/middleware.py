@@ -16,8 +16,8 @@ from service.errors import PayloadTooLarge
 from service.meters import Meters
 from service.problems import PROTOCOL, problem
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 UPLOADS = frozenset({("POST", "/adapters"), ("POST", "/v1/adapters")})
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
 
@@ -77,7 +77,7 @@ class Limits:
         except ClientDisconnect:
             return
         if body is None:
-            await too_large(scope, self._max)(scope, receive, send)
+            await self._too_large(scope)(scope, receive, send)
         elif body and not JSON.match(headers.get(b"content-type", b"").strip()):
             said = "send Content-Type: application/json"
             await problem(scope, 415, PROTOCOL[415], said)(scope, receive, send)
@@ -100,11 +100,18 @@ class Limits:
                 return None
         return b"".join(parts)
 
+    def _too_large(self, scope: Scope, limit: int | None = None) -> Response:
+        limit = limit or self._max
+        said = f"the body is over {limit} bytes"
+        details: dict[str, Any] = {"max_body_bytes": limit}
+        headers = {"Connection": "close"}
+        return problem(scope, 413, PROTOCOL[413], said, details=details, headers=headers)
+
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, limit = dict(scope["headers"]), self._max_upload
         content_length = headers.get(b"content-length", b"")
         if content_length.isdigit() and int(content_length) > limit:
-            await too_large(scope, limit)(scope, receive, send)
+            await self._too_large(scope, limit)(scope, receive, send)
             return
         if not headers.get(b"content-type", b"").strip().lower().startswith(b"multipart/form-data"):
             said = "send Content-Type: multipart/form-data"
@@ -122,13 +129,6 @@ class Limits:
 
         with contextlib.suppress(ClientDisconnect):  # nobody is left to be told
             await self.app(scope, counted, send)
-
-
-def too_large(scope: Scope, limit: int) -> Response:
-    said = f"the body is over {limit} bytes"
-    details: dict[str, Any] = {"max_body_bytes": limit}
-    headers = {"Connection": "close"}
-    return problem(scope, 413, PROTOCOL[413], said, details=details, headers=headers)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -19,7 +19,8 @@ from service.schemas.views import (
     Progress,
     SweepChildren,
 )
-from service.store import AdapterRow, EventRow, JobRow, MetricRow, Store
+from service.store import EventRow, JobRow, MetricRow, Store
+from service.store.rows import AdapterRow
 
 
 def rfc3339(epoch: float) -> str:

@@ -27,7 +27,8 @@ from service.parts import Part
 from service.settings import Settings
 from service.sources import model_files, resolve_model
 from service.storage import folder_of, remove_folder, storage_faults
-from service.store import AdapterRow, Store
+from service.store import Store
+from service.store.rows import AdapterRow
 from service.weights import ModelFiles
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from service.store.outcomes import Outcomes
 from service.store.points import Points
 from service.store.reports import Reports
 from service.store.rows import (
-    AdapterRow,
     Claim,
     EventRow,
     JobRow,
@@ -26,7 +25,6 @@ from service.store.sweeps import Sweeps
 from service.store.workers import Workers
 
 __all__ = [
-    "AdapterRow",
     "Claim",
     "EventRow",
     "JobRow",

@@ -37,7 +37,6 @@ class Jobs(Database):
                 connection, spec, now, digest, owner=owner, idempotency_key=idempotency_key
             )
             if job_id is not None:
-                require_uploads(connection, spec)
                 if isinstance(spec, SweepSpec):
                     for child in spec.children():
                         own = spec_digest(_body(child))
@@ -211,6 +210,7 @@ def _insert(
         .returning(jobs.c.id)
     ).scalar_one_or_none()
     if new is not None:
+        require_uploads(connection, spec)
         if spec.metadata:
             connection.execute(
                 insert(job_metadata),

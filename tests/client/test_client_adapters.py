@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import get_type_hints
 
 import httpx2
 import pytest
 from forgetting_client import ForgettingClient, errors
+from forgetting_client.adapter_methods import Adapter
 from safetensors.numpy import load_file, save_file
 
+from service.schemas import views
 from tests.client.conftest import Service
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -53,6 +56,10 @@ def test_an_adapter_is_sent_shown_listed_and_removed(service: Service, folder: P
     client.delete_adapter(sent["id"])
     with pytest.raises(errors.NotFound):
         client.adapter(sent["id"])
+
+
+def test_the_type_names_what_the_service_sends() -> None:
+    assert get_type_hints(Adapter).keys() == views.Adapter.model_fields.keys()
 
 
 def test_a_refusal_names_the_part(service: Service, folder: Path) -> None:

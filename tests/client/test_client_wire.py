@@ -3,7 +3,7 @@
 from typing import Any, get_type_hints
 
 import pytest
-from forgetting_client import adapters, errors, wire
+from forgetting_client import errors, wire
 from forgetting_client.command.faults import ADVICE, EXIT_CODES, exit_code
 from pydantic import BaseModel
 
@@ -20,7 +20,6 @@ PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.Metrics, views.Metrics),
     (wire.CheckpointView, views.CheckpointView),
     (wire.Artifact, views.Artifact),
-    (adapters.Adapter, views.Adapter),
     (wire.Estimate, result.Estimate),
     (wire.FtLoss, result.FtLoss),
     (wire.Forgetting, result.Forgetting),

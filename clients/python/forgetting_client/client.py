@@ -13,12 +13,12 @@ from typing import Any, Literal, Self, cast
 
 import httpx2
 
-from forgetting_client.adapters import AdapterCalls
-from forgetting_client.connection import Connection, Retry, header, segment
+from forgetting_client.adapter_methods import AdapterMethods
+from forgetting_client.connection import Connection, Retry, header
 from forgetting_client.download import download
 from forgetting_client.errors import ServiceError, WaitTimeout
 from forgetting_client.follow import follow
-from forgetting_client.pages import listed, pages
+from forgetting_client.pages import listed, pages, segment
 from forgetting_client.wire import (
     TERMINAL,
     Artifact,
@@ -38,7 +38,7 @@ from forgetting_client.wire import (
 )
 
 
-class ForgettingClient(AdapterCalls):
+class ForgettingClient(AdapterMethods):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 

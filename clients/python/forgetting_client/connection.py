@@ -90,8 +90,6 @@ class Connection:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
-        files: Callable[[], Mapping[str, Any]] | None = None,
-        timeout: httpx2.Timeout | None = None,
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         attempts: int | None = None,
@@ -99,19 +97,12 @@ class Connection:
         """A successful response, after as many tries as it takes.
 
         `repeatable=False`: sent again only where the first try cannot have had an effect.
-        `attempts`: other than the policy's. `files`: parts of a multipart body, made anew for
-        each try.
+        `attempts`: other than the policy's.
         """
 
         def once() -> httpx2.Response:
             response = self.http.request(
-                method,
-                path,
-                params=_present(params),
-                json=body,
-                files=files() if files is not None else None,
-                headers=headers,
-                timeout=timeout or self.http.timeout,
+                method, path, params=_present(params), json=body, headers=headers
             )
             if not response.is_success:
                 raise error_of(response)
@@ -177,14 +168,6 @@ class Connection:
             what = "broke the connection"
         reason = re.sub(r"^\[Errno -?\d+\] ", "", str(fault))
         return Unreachable(f"The server at {self.url} {what}" + (f": {reason}." if reason else "."))
-
-
-def segment(given: str, noun: str) -> str:
-    """`given`, if it can be an id in a path."""
-    # An empty id, as from an unset shell variable, would address the whole list.
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", given):
-        raise Unsendable(f"{given!r} is not the id of a {noun}.")
-    return given
 
 
 def header(name: str, value: str) -> str:

@@ -1,10 +1,11 @@
-"""Lists, page after page."""
+"""Paths and lists, page after page."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forgetting_client.connection import Connection
-from forgetting_client.errors import UnexpectedReply
+from forgetting_client.errors import UnexpectedReply, Unsendable
 
 LARGEST = 100
 """Items of one page."""
@@ -32,3 +33,11 @@ def listed(connection: Connection, path: str, body: Mapping[str, Any], name: str
     if not isinstance(found, list):
         raise UnexpectedReply(f"{connection.url}/{path} answered without its list `{name}`.")
     return found
+
+
+def segment(given: str, noun: str) -> str:
+    """An id as a part of a path."""
+    # An empty id, as from an unset shell variable, would address the whole list.
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", given):
+        raise Unsendable(f"{given!r} is not the id of a {noun}.")
+    return given

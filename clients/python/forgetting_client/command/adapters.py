@@ -14,7 +14,7 @@ from forgetting_client.command.session import session_of
 from forgetting_client.command.words import ago, number, when
 
 if TYPE_CHECKING:
-    from forgetting_client.adapters import Adapter
+    from forgetting_client.adapter_methods import Adapter
     from forgetting_client.client import ForgettingClient
 
 app = typer.Typer(
@@ -108,7 +108,7 @@ def upload_local(
     client: "ForgettingClient", spec: dict[str, Any], named: Collection[str] | None
 ) -> None:
     """Sends those adapters of `--adapter` that are folders here, and puts their ids in `spec`."""
-    from forgetting_client.adapters import is_adapter
+    from forgetting_client.adapter_methods import is_adapter
 
     for wanted in spec.get("adapters") or ():
         path = wanted.get("path") if isinstance(wanted, dict) else None

@@ -1,15 +1,16 @@
-"""Adapters of other trainers, sent to the service: the client's methods for `/adapters`."""
+"""What a client does with adapters of other trainers. Part of `ForgettingClient`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, TypedDict, cast
 
 import httpx2
 
-from forgetting_client.connection import Connection, segment
+from forgetting_client.connection import Connection
 from forgetting_client.errors import Unsendable
-from forgetting_client.pages import pages
+from forgetting_client.pages import pages, segment
+from forgetting_client.problem import error_of, json_of
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PICKLED = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
@@ -31,9 +32,7 @@ class Adapter(TypedDict):
     created_at: str
 
 
-class AdapterCalls:
-    """What a client can do with adapters."""
-
+class AdapterMethods:
     _connection: Connection
 
     def upload_adapter(
@@ -51,21 +50,26 @@ class AdapterCalls:
         """
         files = adapter_files(Path(folder))
         total = sum(path.stat().st_size for path in files.values())
-        params = {"base_model": base_model, "revision": revision}
-        with ExitStack() as opened:
+        params = {"base_model": base_model, **({"revision": revision} if revision else {})}
 
-            def parts() -> Mapping[str, Any]:
-                opened.close()  # of the try before
-                sent = _Sent(total, progress)
-                return {
+        def once() -> Adapter:
+            sent = _Sent(total, progress)
+            with ExitStack() as opened:
+                parts = {
                     name: (name, sent.reading(opened.enter_context(path.open("rb"))))
                     for name, path in files.items()
                 }
+                response = self._connection.http.post(
+                    "v1/adapters",
+                    params=params,
+                    files=cast(Any, parts),
+                    timeout=PATIENCE,
+                )
+            if not response.is_success:
+                raise error_of(response)
+            return cast(Adapter, json_of(response))
 
-            body = self._connection.object(
-                "POST", "v1/adapters", params=params, files=parts, timeout=PATIENCE
-            )
-        return cast(Adapter, body)
+        return self._connection.retrying(once)
 
     def adapters(
         self,
