@@ -115,7 +115,7 @@ def test_an_adapter_of_a_queued_job_stays(
     adapter_id = send(api, files).json()["id"]
     path = f"/v1/adapters/{adapter_id}"
     job = api.post("/v1/jobs", json=evaluate(adapter_id)).json()
-    assert job["spec"]["adapters"] == [{"id": adapter_id}]
+    assert [one["id"] for one in job["spec"]["adapters"]] == [adapter_id]
     for start in (False, True):
         if start:
             assert store.claim("worker") is not None
