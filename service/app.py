@@ -12,13 +12,16 @@ from service.broker import Bell
 from service.lawbook import Lawbook
 from service.meters import Meters
 from service.middleware import Limits, RequestContext
-from service.routes import events, health, jobs, laws, results
+from service.routes import adapters, events, health, jobs, laws, results
 from service.schemas.views import Problem
 from service.settings import Settings
 from service.store import Store
 from service.sweep import Sweeper
+from service.uploads import limits, sweep_uploads
 
-NOUNS = (jobs, events, results, laws, health)
+FRAMING_BYTES = 10_000
+"""What stands around the files of an upload."""
+NOUNS = (jobs, events, results, adapters, laws, health)
 
 
 def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
@@ -30,6 +33,7 @@ def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sweep_uploads(store, settings)
         ring.start()
         sweeper = Sweeper(store, ring).start()
         try:
@@ -52,7 +56,11 @@ def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
         app.include_router(noun.router, include_in_schema=False)
     problems.install(app)
     # The last added is the first to see a request.
-    app.add_middleware(Limits, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Limits,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=sum(limits(settings).values()) + FRAMING_BYTES,
+    )
     app.add_middleware(BearerKey, settings=settings)
     app.add_middleware(RequestContext, meters=app.state.meters)
     return app

@@ -1,7 +1,6 @@
 """Files that jobs left, on any fsspec URL. Names come from the database, never from a request."""
 
 import base64
-import logging
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -11,10 +10,8 @@ from fastapi.responses import Response, StreamingResponse
 
 from service.errors import NotFound
 from service.settings import Settings
-from service.storage import folder_of, storage_errors, storage_faults
+from service.storage import folder_of, remove_folder, storage_faults
 from service.store import JobRow, Store
-
-log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -28,7 +25,7 @@ def remove_job(store: Store, settings: Settings, job_id: str) -> None:
     family = [*_children(store, job_id), store.delete_job(job_id)]
     for row in family:
         if row.artifacts_prefix:
-            _remove_folder(row.artifacts_prefix, settings)
+            remove_folder(row.artifacts_prefix, settings)
 
 
 def send(store: Store, settings: Settings, job_id: str, name: str, range_: str | None) -> Response:
@@ -107,13 +104,3 @@ def _children(store: Store, job_id: str) -> list[JobRow]:
         page, more = store.list_jobs(limit=100, after=after, sweep=job_id)
         rows += page
     return rows
-
-
-def _remove_folder(prefix: str, settings: Settings) -> None:
-    try:
-        fs, root = folder_of(prefix, settings)
-        fs.rm(root, recursive=True)
-    except FileNotFoundError:
-        log.info("artifacts under %s were gone already", prefix)
-    except storage_errors() as error:
-        log.warning("artifacts under %s stay behind: %s", prefix, error)

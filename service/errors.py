@@ -93,6 +93,18 @@ class StillRunning(ForgettingError):
     code = "still_running"
 
 
+class AdapterInUse(ForgettingError):
+    """An adapter that a queued or running job is to measure cannot be deleted."""
+
+    code = "adapter_in_use"
+
+
+class PayloadTooLarge(ForgettingError):
+    """The body, or one file in it, is over the limit."""
+
+    code = "payload_too_large"
+
+
 class IdempotencyKeyReused(ForgettingError):
     """The same Idempotency-Key came with another body."""
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from service.errors import InvalidSpec, NotFound
 from service.recipe import group_of, point_of
-from service.schemas.spec import EvaluateSpec, JobAdapter
+from service.schemas.candidates import JobAdapter
+from service.schemas.spec import EvaluateSpec
 from service.store.rows import PointGroup
 
 DIGEST = "sha256:"

@@ -1,5 +1,6 @@
 """What happens to every request before a route sees it: an id, limits, counting."""
 
+import contextlib
 import re
 import time
 from typing import Any
@@ -11,9 +12,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
+from service.errors import PayloadTooLarge
 from service.meters import Meters
 from service.problems import PROTOCOL, problem
 
+UPLOADS = frozenset({("POST", "/adapters"), ("POST", "/v1/adapters")})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 JSON = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 CSV = re.compile(rb"text/csv\s*(?:;|$)", re.IGNORECASE)
@@ -52,11 +55,12 @@ class RequestContext:
 class Limits:
     """Refuses, before any parsing, what no route could take.
 
-    The body is counted as it arrives: Content-Length may be absent or a lie.
+    The body is counted as it arrives: Content-Length may be absent or a lie. Uploads have a limit
+    of their own, and are passed on as they come.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
-        self.app, self._max = app, max_body_bytes
+    def __init__(self, app: ASGIApp, max_body_bytes: int, max_upload_bytes: int) -> None:
+        self.app, self._max, self._max_upload = app, max_body_bytes, max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,6 +71,9 @@ class Limits:
             await problem(scope, 422, "validation_error", said)(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if (scope["method"], scope["path"]) in UPLOADS:
+            await self._upload(scope, receive, send)
+            return
         try:
             body = await self._read(headers.get(b"content-length", b""), receive)
         except ClientDisconnect:
@@ -96,11 +103,35 @@ class Limits:
                 return None
         return b"".join(parts)
 
-    def _too_large(self, scope: Scope) -> Response:
-        said = f"the body is over {self._max} bytes"
-        details: dict[str, Any] = {"max_body_bytes": self._max}
+    def _too_large(self, scope: Scope, limit: int | None = None) -> Response:
+        limit = limit or self._max
+        said = f"the body is over {limit} bytes"
+        details: dict[str, Any] = {"max_body_bytes": limit}
         headers = {"Connection": "close"}
         return problem(scope, 413, PROTOCOL[413], said, details=details, headers=headers)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, limit = dict(scope["headers"]), self._max_upload
+        content_length = headers.get(b"content-length", b"")
+        if content_length.isdigit() and int(content_length) > limit:
+            await self._too_large(scope, limit)(scope, receive, send)
+            return
+        if not headers.get(b"content-type", b"").strip().lower().startswith(b"multipart/form-data"):
+            said = "send Content-Type: multipart/form-data"
+            await problem(scope, 415, PROTOCOL[415], said)(scope, receive, send)
+            return
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise PayloadTooLarge(f"the body is over {limit} bytes", max_body_bytes=limit)
+            return message
+
+        with contextlib.suppress(ClientDisconnect):  # nobody is left to be told
+            await self.app(scope, counted, send)
 
 
 def taken(path: str, kind: bytes) -> bool:

@@ -8,6 +8,7 @@ from service.progress import sweep_fields
 from service.schemas.result import DocumentScore, TokenScore, WindowScore
 from service.schemas.spec import Lora
 from service.schemas.views import (
+    Adapter,
     CheckpointView,
     Event,
     Job,
@@ -18,6 +19,7 @@ from service.schemas.views import (
     Progress,
 )
 from service.store import EventRow, JobRow, MetricRow, Store
+from service.store.rows import AdapterRow
 
 
 def rfc3339(epoch: float) -> str:
@@ -82,6 +84,11 @@ def metrics_view(series: Mapping[str, list[MetricRow]]) -> Metrics:
         for name, rows in series.items()
     }
     return Metrics(series=points)
+
+
+def adapter_view(row: AdapterRow) -> Adapter:
+    fields = {name: getattr(row, name) for name in Adapter.model_fields if name != "created_at"}
+    return Adapter(**fields, created_at=rfc3339(row.created_at))
 
 
 def checkpoints_view(rows: list[dict[str, Any]]) -> Page[CheckpointView]:

@@ -43,6 +43,8 @@ TABLE: dict[type[ForgettingError], Shape] = {
     errors.NotFinished: Shape(409, "Not finished"),
     errors.NotResumable: Shape(409, "Not resumable"),
     errors.StillRunning: Shape(409, "Still running"),
+    errors.AdapterInUse: Shape(409, "Adapter in use"),
+    errors.PayloadTooLarge: Shape(413, "Payload too large"),
     errors.LeaseLost: Shape(409, "Lease lost"),
     errors.Unauthorized: Shape(401, "Unauthorized"),
     errors.SystemFault: Shape(503, "System fault"),
@@ -131,6 +133,8 @@ def of_error(scope: Scope, error: ForgettingError) -> JSONResponse:
     headers = {}
     if isinstance(error, errors.NotFinished | errors.SystemFault):
         headers["Retry-After"] = "2"
+    if isinstance(error, errors.PayloadTooLarge):
+        headers["Connection"] = "close"
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     return problem(

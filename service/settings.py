@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     port: int = 8000
     api_key: SecretStr | None = Field(None, description="Bearer key; needed off loopback.")
     max_body_bytes: int = 1_000_000
+    max_adapter_bytes: int = Field(2 << 30, description="Weights of one uploaded adapter.")
     lease_seconds: float = 60.0
     beat_seconds: float = 2.0
     sweep_seconds: float = 5.0

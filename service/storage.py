@@ -1,5 +1,6 @@
 """The artifact store as fsspec reaches it, and its troubles in our own terms."""
 
+import logging
 import secrets
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import fsspec
 
 from service.errors import SystemFault
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _FOREIGN = (
     ("botocore.exceptions", "BotoCoreError"),
@@ -37,9 +40,20 @@ def storage_faults(settings: Settings) -> Iterator[None]:
 
 
 def folder_of(prefix: str, settings: Settings) -> tuple[Any, str]:
-    """File system and path of a job's folder."""
+    """File system and path of a folder."""
     fs, root = fsspec.core.url_to_fs(f"{settings.artifacts.rstrip('/')}/{prefix}")
     return fs, str(root)
+
+
+def remove_folder(prefix: str, settings: Settings) -> None:
+    """What lies under `prefix`; a store that refuses is only logged."""
+    try:
+        fs, root = folder_of(prefix, settings)
+        fs.rm(root, recursive=True)
+    except FileNotFoundError:
+        log.info("artifacts under %s were gone already", prefix)
+    except storage_errors() as error:
+        log.warning("artifacts under %s stay behind: %s", prefix, error)
 
 
 def require_artifacts(settings: Settings) -> str:

@@ -250,6 +250,25 @@ laws = Table(
     UniqueConstraint("fit_digest", "form", "metric"),
 )
 
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("owner", String(128), nullable=False),
+    # Of the two files, as `service.lora.adapter_digest` makes it.
+    Column("digest", Digest, nullable=False),
+    Column("base_model", Name, nullable=False, index=True),
+    Column("revision", String(128)),
+    Column("base_layout", Digest, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("trainable_params", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    # Where the files lie in the artifact store; no two rows share one.
+    Column("prefix", Text, nullable=False),
+    Column("created_at", Double, nullable=False, default=epoch_now()),
+    UniqueConstraint("owner", "digest", "base_layout"),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -1,9 +1,11 @@
 """What a folder of weights says about itself: config.json and safetensors headers, no tensor."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ class TensorHeader:
     dtype: str
     """As safetensors spells it: F32, BF16, …"""
     shape: tuple[int, ...]
+    offsets: tuple[int, int] = field(default=(0, 0), compare=False)
+    """[begin, end) within the file's data, in bytes. The hub does not tell them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,24 @@ class ModelFiles:
     @property
     def quantized(self) -> bool:
         return bool(self.config.get("quantization_config"))
+
+    @cached_property
+    def endings(self) -> Mapping[str, list[str]]:
+        """Full names of the tensors by each of their endings: `b.c`, `c` of `a.b.c`."""
+        found: dict[str, list[str]] = {}
+        for name in self.tensors:
+            steps = name.split(".")
+            for i in range(len(steps)):
+                found.setdefault(".".join(steps[i:]), []).append(name)
+        return found
+
+    @property
+    def layout(self) -> str:
+        """sha256 of kind, vocabulary and every tensor's name and shape: adapters that fit one
+        base fit each of the same layout, in whatever dtype its weights are."""
+        shapes = sorted((name, header.shape) for name, header in self.tensors.items())
+        said = [self.config.get("model_type"), self.quantized, self.vocabulary, shapes]
+        return f"sha256:{hashlib.sha256(json.dumps(said).encode()).hexdigest()}"
 
 
 def folder_files(
@@ -129,29 +151,53 @@ def read_json(path: Path, *, error: type[UserError], param: str) -> dict[str, An
     return value
 
 
-def read_header(path: Path, *, error: type[UserError], param: str) -> dict[str, TensorHeader]:
-    """Tensors of one safetensors file. Raises `error` if it is damaged or cut short."""
+def read_header(
+    path: Path, *, error: type[UserError], param: str, max_bytes: int = MAX_HEADER_BYTES
+) -> dict[str, TensorHeader]:
+    """Tensors of one safetensors file. Raises `error` if it is damaged or cut short.
+
+    `max_bytes`: of the header, which is read whole.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 10 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+        if size < 10 or not 2 <= length <= min(max_bytes, size - 8):
             raise error(f"{path.name} is not safetensors, or is cut short", param=param)
         raw = file.read(length)
     try:
-        entries = json.loads(raw)
-        tensors, end = {}, 0
-        for name, entry in entries.items():
-            if name != "__metadata__":
-                shape = tuple(int(n) for n in entry["shape"])
-                tensors[name] = TensorHeader(str(entry["dtype"]), shape)
-                end = max(end, int(entry["data_offsets"][1]))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as cause:
+        tensors = _entries(raw)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise error(f"{path.name} has a damaged header", param=param) from cause
     if not tensors:
         raise error(f"{path.name} holds no tensor", param=param)
+    end = max(header.offsets[1] for header in tensors.values())
     if end != size - 8 - length:
         said = (
             f"{path.name} is cut short: {size - 8 - length} bytes of data, its header wants {end}"
         )
         raise error(said, param=param)
     return tensors
+
+
+def _entries(raw: bytes) -> dict[str, TensorHeader]:
+    """Raises ValueError and its like for what the format forbids, though Python's JSON takes it."""
+    if not raw.startswith(b"{"):
+        raise ValueError("no object")
+    entries = json.loads(raw.decode(), parse_constant=_no_constant)
+    metadata = entries.pop("__metadata__", None)
+    if any(not isinstance(value, str) for value in (metadata or {}).values()):
+        raise ValueError("metadata is not text")
+    tensors = {}
+    for name, entry in entries.items():
+        name.encode()  # half a character is no name
+        begin, end = entry["data_offsets"]
+        shape = tuple(entry["shape"])
+        numbers = (begin, end, *shape)
+        if not all(type(n) is int and 0 <= n < 2**63 for n in numbers) or begin > end:
+            raise ValueError(f"{name}: not a place or shape")
+        tensors[name] = TensorHeader(str(entry["dtype"]), shape, (begin, end))
+    return tensors
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -20,12 +20,12 @@ def merged(spec: Json, change: Json) -> Json:
     return result
 
 
-def refused(answer: Any, *, status: int = 422) -> Json:
+def refused(answer: Any, *, status: int = 422, at: str = "/jobs") -> Json:
     """The problem, which must be whole and strict JSON."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == MEDIA_TYPE
     problem: Json = json.loads(answer.text, parse_constant=pytest.fail)
     assert problem["status"] == status
     assert problem["request_id"] == answer.headers["x-request-id"]
-    assert problem["instance"].endswith("/jobs")
+    assert problem["instance"].endswith(at)
     return problem

@@ -4,7 +4,8 @@ from typing import Any
 
 from sqlalchemy import update
 
-from service.schemas.spec import Dataset, EvaluateSpec, FinetuneSpec, PathAdapter, SweepSpec
+from service.schemas.candidates import PathAdapter
+from service.schemas.spec import Dataset, EvaluateSpec, FinetuneSpec, SweepSpec
 from service.store import Claim, Store
 from service.tables import jobs
 

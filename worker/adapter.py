@@ -17,16 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.errors import AdapterUnreadable
+from service.lora import HARMLESS_INITS
 from service.weights import read_header
 from worker.pristine import pristine
 from worker.sync import sync_folder
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
-
-
-HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
-"""PiSSA, OLoRA, CorDA, LoftQ and their like move a part of the base's weights into the adapter."""
 
 
 @contextmanager

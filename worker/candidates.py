@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import AdapterUnreadable
-from service.schemas.spec import EvaluateSpec, JobAdapter, PathAdapter
+from service.schemas.candidates import JobAdapter, PathAdapter, UploadedAdapter
+from service.schemas.spec import EvaluateSpec
 from service.settings import Settings
 from service.sources import resolve_folder
 from worker.adapter import read_config, trainable_params
@@ -55,7 +56,8 @@ def of_spec(
 ) -> list[Candidate]:
     """An evaluate job's candidates, in the spec's order. Raises AdapterUnreadable, PathNotAllowed.
 
-    `adapters`: local folders of what other jobs kept, by `job_…:step` or `job_…:last`.
+    `adapters`: local folders of what other jobs kept, by `job_…:step` or `job_…:last`, and of
+    uploaded ones, by `adp_…`.
     """
     found = []
     for index, wanted in enumerate(spec.adapters):
@@ -77,11 +79,15 @@ def of_spec(
 
 
 def _locate(
-    wanted: JobAdapter | PathAdapter, adapters: Mapping[str, Path], settings: Settings, param: str
+    wanted: JobAdapter | PathAdapter | UploadedAdapter,
+    adapters: Mapping[str, Path],
+    settings: Settings,
+    param: str,
 ) -> tuple[str, Path]:
     if isinstance(wanted, PathAdapter):
         return wanted.path, resolve_folder(wanted.path, settings.model_roots, param=param)
-    name = f"{wanted.job}:{wanted.step or 'last'}"
+    uploaded = isinstance(wanted, UploadedAdapter)
+    name = wanted.id if uploaded else f"{wanted.job}:{wanted.step or 'last'}"
     if name not in adapters:
         raise AdapterUnreadable(f"{name} was not brought to this worker", param=param)
     return name, adapters[name]

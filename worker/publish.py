@@ -12,7 +12,9 @@ from typing import Any
 import fsspec
 
 from service.errors import AdapterUnreadable, NotFinished, NotFound, SystemFault
-from service.schemas.spec import EvaluateSpec, JobAdapter
+from service.lora import CONFIG, WEIGHTS, adapter_digest
+from service.schemas.candidates import JobAdapter, UploadedAdapter
+from service.schemas.spec import EvaluateSpec
 from service.settings import Settings
 from service.store import Claim, Store
 from worker.copying import Check, copy, unwatched
@@ -58,7 +60,8 @@ def fetch_adapters(
     settings: Settings,
     check: Check = unwatched,
 ) -> dict[str, Path]:
-    """Local folders of the adapters that other jobs kept, by "job_…:step" or "job_…:last".
+    """Local folders of the adapters that other jobs kept, by "job_…:step" or "job_…:last", and
+    of uploaded ones, by "adp_…".
 
     Raises AdapterUnreadable, which names the entry of `adapters`, and what `check` does.
     """
@@ -71,6 +74,10 @@ def fetch_adapters(
             folder = workdir / "adapters" / key.replace(":", "-")
             _fetch(store, adapter, folder, settings, check, param=f"adapters.{index}")
             folders[key] = folder
+        elif isinstance(adapter, UploadedAdapter):
+            folder = workdir / "adapters" / adapter.id
+            _fetch_upload(store, adapter.id, folder, settings, check, param=f"adapters.{index}.id")
+            folders[adapter.id] = folder
     return folders
 
 
@@ -117,6 +124,29 @@ def _fetch(
                 f"{file['name']} of {adapter.job} is not what was published: its digest differs",
                 param=param,
             )
+
+
+def _fetch_upload(
+    store: Store, adapter_id: str, folder: Path, settings: Settings, check: Check, *, param: str
+) -> None:
+    try:
+        uploaded = store.adapter(adapter_id)
+    except NotFound as error:
+        raise AdapterUnreadable(error.message, param=param) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    fs, root = fsspec.core.url_to_fs(_url(uploaded.prefix, settings))
+    digests = {}
+    for name in (CONFIG, WEIGHTS):
+        try:
+            with fs.open(f"{root}/{name}", "rb") as source, (folder / name).open("wb") as target:
+                _, digests[name] = copy(source, target, check)
+        except FileNotFoundError as error:
+            said = f"{name} of {adapter_id} is gone from the artifact store"
+            raise AdapterUnreadable(said, param=param) from error
+    if adapter_digest(digests) != uploaded.digest:
+        said = f"{adapter_id} is not what was uploaded: its digest differs"
+        raise AdapterUnreadable(said, param=param)
 
 
 def within(name: str, folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""A job's events, as a page or as a stream. The only asynchronous route: streams are long."""
+"""A job's events, as a page or as a stream. Asynchronous, as streams are long."""
 
 import time
 from collections.abc import AsyncIterator

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from service.schemas.fields import Strict
 from service.schemas.result import View
-from service.schemas.spec import Strict
 
 Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
 """Forgetting; or the fine-tuning loss itself, of which a joint law is the tuning law."""

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from service.schemas.fields import Strict
 from service.schemas.laws import Metric
 from service.schemas.result import View
-from service.schemas.spec import Strict
 
 
 class PredictRequest(Strict):

@@ -3,17 +3,16 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from service.schemas.candidates import Candidate
+from service.schemas.fields import Metadata, Name, Revision, Strict
 
 MAX_RANK = 4096
 MAX_CONTEXT = 131_072
@@ -21,20 +20,6 @@ MAX_CHILDREN = 256
 MAX_HELD_OUT_ROWS = 2_000
 """More would cost time at every checkpoint and tell L_ft no better."""
 
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
-
-
-Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")]
-Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")]
-Metadata = Annotated[
-    dict[
-        Annotated[str, Field(min_length=1, max_length=64)],
-        Annotated[str, Field(max_length=512)],
-    ],
-    Field(max_length=16),
-]
 
 DatasetFormat = Literal["auto", "messages", "prompt_completion", "alpaca", "preference", "text"]
 
@@ -141,7 +126,7 @@ class FinetuneSpec(Strict):
     dataset: Dataset
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-    metadata: Metadata = {}
+    metadata: Metadata = Field({})
 
     @property
     def supervision(self) -> Training:
@@ -158,13 +143,13 @@ class SweepSpec(Strict):
     dataset: Dataset
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-    metadata: Metadata = {}
+    metadata: Metadata = Field({})
     ranks: Annotated[
         list[Annotated[int, Field(ge=1, le=MAX_RANK)]], Field(min_length=1, max_length=32)
-    ] = [8, 16, 32, 64, 128, 256]
+    ] = Field([8, 16, 32, 64, 128, 256])
     seeds: Annotated[
         list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1, max_length=32)
-    ] = [17, 18, 19]
+    ] = Field([17, 18, 19])
     learning_rates: (
         Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(min_length=1, max_length=16)]
         | None
@@ -203,47 +188,6 @@ class SweepSpec(Strict):
         return specs
 
 
-class JobAdapter(Strict):
-    """A checkpoint that a job of ours kept. `step: null` is its last one."""
-
-    job: Annotated[str, Field(pattern=r"^job_[0-9A-Za-z]{26}$")]
-    step: int | None = Field(None, ge=1)
-
-
-class PathAdapter(Strict):
-    """A PEFT adapter, or a full model of the same vocabulary, under an allowed root.
-
-    An adapter of another trainer becomes a law point where all of `group`, `run`, `step` and the
-    job's `dataset` are given.
-    """
-
-    path: Name
-    step: int | None = Field(None, ge=1, le=2**31 - 1, description="Update steps it was trained.")
-    rank: int | None = Field(
-        None, ge=1, description="null: as adapter_config.json says; anything else is refused."
-    )
-    run: Annotated[Name, Field(max_length=128)] | None = Field(
-        None, description="Name of the training run. Checkpoints of one run share it, in any job."
-    )
-    group: Name | None = Field(
-        None,
-        description="Whose law: the digest `sha256:…` of a stored recipe group that the adapter "
-        "was trained like, or a label of your own, the same for adapters of one recipe.",
-    )
-
-
-def _adapter_kind(value: Any) -> str:
-    """So that a fault is told of the kind that was meant."""
-    named = isinstance(value, JobAdapter) or (isinstance(value, dict) and "job" in value)
-    return "JobAdapter" if named else "PathAdapter"
-
-
-Adapter = Annotated[
-    Annotated[JobAdapter, Tag("JobAdapter")] | Annotated[PathAdapter, Tag("PathAdapter")],
-    Discriminator(_adapter_kind),
-]
-
-
 class EvaluateSpec(Strict):
     """Measure adapters that exist already, all against one pass of the base.
 
@@ -254,7 +198,7 @@ class EvaluateSpec(Strict):
     type: Literal["evaluate"]
     base_model: Name
     revision: Revision | None = None
-    adapters: Annotated[list[Adapter], Field(min_length=1, max_length=64)]
+    adapters: Annotated[list[Candidate], Field(min_length=1, max_length=64)]
     dataset: Dataset | None = None
     max_length: MaxLength = 512
     loss_on: LossOn = "auto"
@@ -262,7 +206,7 @@ class EvaluateSpec(Strict):
     evaluation: Evaluation = Evaluation()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(17, ge=0, le=2**31 - 1)
-    metadata: Metadata = {}
+    metadata: Metadata = Field({})
 
     @property
     def supervision(self) -> Training:

@@ -159,6 +159,22 @@ class Artifact(View):
     sha256: str
 
 
+class Adapter(View):
+    """An uploaded adapter, which an `evaluate` job names as `{"id": "adp_…"}`."""
+
+    id: str
+    digest: str
+    """Of its two files; a result's `provenance.adapter`."""
+    base_model: str
+    revision: str | None
+    base_layout: str
+    """Names and shapes of the base's tensors, which the adapter was checked against."""
+    rank: int
+    trainable_params: int
+    bytes: int
+    created_at: str
+
+
 class Check(View):
     ok: bool
     detail: str

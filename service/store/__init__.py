@@ -4,6 +4,7 @@ Promise: at-least-once execution, exactly-once recorded result.
 """
 
 from service.migrations import is_migrated, migrate
+from service.store.adapters import Adapters
 from service.store.attempts import Attempts
 from service.store.jobs import Jobs
 from service.store.laws import Laws
@@ -36,7 +37,9 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Sweeps, Stops, Attempts, Leases, Reports, Outcomes, Points, Laws, Workers):
+class Store(
+    Jobs, Sweeps, Stops, Attempts, Leases, Reports, Outcomes, Points, Laws, Adapters, Workers
+):
     """`Store(url)`; safe to share between threads. Every method is one transaction."""
 
     def migrate(self) -> None:

@@ -11,6 +11,7 @@ from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
 from service.pilot import children_of
 from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+from service.store.adapters import require_uploads
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.moves import record
@@ -247,6 +248,7 @@ def _insert(
         .returning(jobs.c.id)
     ).scalar_one_or_none()
     if new is not None:
+        require_uploads(connection, spec)
         if spec.metadata:
             connection.execute(
                 insert(job_metadata),

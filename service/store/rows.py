@@ -73,6 +73,26 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class AdapterRow:
+    """An uploaded adapter."""
+
+    id: str
+    owner: str
+    digest: str
+    """Of its two files."""
+    base_model: str
+    revision: str | None
+    base_layout: str
+    """Layout of the base that it was checked against."""
+    rank: int
+    trainable_params: int
+    bytes: int
+    prefix: str
+    """Where its files lie, relative to `settings.artifacts`."""
+    created_at: float
+
+
+@dataclass(frozen=True)
 class WorkerRow:
     name: str
     state: str

@@ -24,6 +24,10 @@ OPERATIONS = {
     ("get", "/v1/jobs/{job_id}/tokens"): "job_tokens",
     ("get", "/v1/jobs/{job_id}/artifacts"): "job_artifacts",
     ("get", "/v1/jobs/{job_id}/artifacts/{name}"): "job_artifact",
+    ("post", "/v1/adapters"): "upload_adapter",
+    ("get", "/v1/adapters"): "list_adapters",
+    ("get", "/v1/adapters/{adapter_id}"): "show_adapter",
+    ("delete", "/v1/adapters/{adapter_id}"): "delete_adapter",
     ("get", "/v1/laws"): "list_laws",
     ("post", "/v1/laws"): "fit_law",
     ("get", "/v1/laws/{law_id}"): "show_law",
@@ -34,6 +38,7 @@ OPERATIONS = {
     ("get", "/v1/problems/{code}"): "problem_kind",
 }
 SCHEMAS = {
+    "Adapter",
     "Artifact",
     "CheckpointView",
     "DocumentScore",
@@ -92,6 +97,13 @@ def test_every_refusal_is_documented_as_a_problem(document: Any) -> None:
                 assert content.keys() == {"application/problem+json"}, (method, path)
                 assert shapes == ["#/components/schemas/Problem"], (method, path)
             assert "422" not in operation["responses"], (method, path)
+
+
+def test_an_upload_is_documented_with_its_two_files(document: Any) -> None:
+    operation = document["paths"]["/v1/adapters"]["post"]
+    schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert schema["required"] == ["adapter_config.json", "adapter_model.safetensors"]
+    assert {"200", "201"} <= operation["responses"].keys()
 
 
 def test_a_spec_is_told_apart_by_its_type(document: Any) -> None:

@@ -12,6 +12,7 @@ from service.errors import ForgettingError, UserError
 from service.problems import PROTOCOL, TABLE, dotted, kinds, shape_of
 
 STABLE = {
+    "adapter_in_use": 409,
     "adapter_unreadable": 422,
     "corpus_unreadable": 422,
     "dataset_unreadable": 422,

@@ -14,6 +14,7 @@ from service.settings import Settings
 from service.store import Store
 from tests.model_folders import write_model
 from tests.results import run_next
+from tests.sent_adapters import leftovers
 
 Json = dict[str, Any]
 
@@ -109,6 +110,18 @@ def untouched(sqlite_api: TestClient, sqlite_store: Store, finetune: Json) -> It
     before = (sqlite_store.list_jobs(), sqlite_store.result(done), sqlite_store.points())
     yield
     assert (sqlite_store.list_jobs(), sqlite_store.result(done), sqlite_store.points()) == before
+
+
+@pytest.fixture
+def nothing_kept(
+    sqlite_api: TestClient, sqlite_store: Store, api_settings: Settings
+) -> Iterator[None]:
+    """However uploads ended, no file and no row is left of them."""
+    yield
+    assert leftovers(api_settings.home) == []
+    uploads = api_settings.home / "uploads"
+    assert not uploads.exists() or list(uploads.iterdir()) == []
+    assert sqlite_store.list_adapters() == ([], False)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, cast
 
 import httpx2
 
+from forgetting_client.adapter_methods import AdapterMethods
 from forgetting_client.connection import Connection, Retry, header
 from forgetting_client.download import download
 from forgetting_client.errors import ServiceError, WaitTimeout
@@ -32,7 +33,7 @@ from forgetting_client.wire import (
 )
 
 
-class ForgettingClient(LawMethods):
+class ForgettingClient(AdapterMethods, LawMethods):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 

@@ -138,6 +138,18 @@ class StillRunning(Rejected):
     code = "still_running"
 
 
+class AdapterInUse(Rejected):
+    """An adapter that a queued or running job is to measure cannot be deleted."""
+
+    code = "adapter_in_use"
+
+
+class PayloadTooLarge(Rejected):
+    """The body, or one file in it, is over the service's limit."""
+
+    code = "payload_too_large"
+
+
 class IdempotencyKeyReused(Rejected):
     """The same Idempotency-Key came with another body."""
 

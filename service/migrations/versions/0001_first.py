@@ -100,6 +100,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_workers"),
     )
     op.create_table(
+        "adapters",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("owner", sa.String(length=128), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("base_model", sa.String(length=512), nullable=False),
+        sa.Column("revision", sa.String(length=128), nullable=True),
+        sa.Column("base_layout", sa.String(length=71), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("trainable_params", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("prefix", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_adapters"),
+        sa.UniqueConstraint(
+            "owner", "digest", "base_layout", name="uq_adapters_owner_digest_base_layout"
+        ),
+    )
+    op.create_index("ix_adapters_base_model", "adapters", ["base_model"])
+    op.create_table(
         "artifacts",
         sa.Column("job_id", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=512), nullable=False),
@@ -205,6 +224,7 @@ def downgrade() -> None:
     op.drop_table("events")
     op.drop_table("checkpoints")
     op.drop_table("artifacts")
+    op.drop_table("adapters")
     op.drop_table("workers")
     op.drop_table("laws")
     op.drop_table("jobs")

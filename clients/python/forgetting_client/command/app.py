@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from forgetting_client import __version__
-from forgetting_client.command import doctor, jobs, laws
+from forgetting_client.command import adapters, doctor, jobs, laws
 from forgetting_client.command.faults import (
     INTERRUPTED,
     NOT_MEASURED,
@@ -82,6 +82,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(laws.app, name="laws")
+app.add_typer(adapters.app, name="adapters")
 app.command("doctor")(doctor.doctor)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import typer
 
 JOB_ADAPTER = re.compile(r"(job_[0-9A-Za-z]{26})(?::(\d+|last))?")
+UPLOADED = re.compile(r"adp_[0-9A-Za-z]{26}")
 
 FLAGS = {
     "base_model": "base_model",
@@ -150,7 +151,9 @@ def numbers(text: str, option: str, kind: type[Number]) -> list[Number]:
 
 
 def adapter(text: str) -> dict[str, Any]:
-    """`job_…`, `job_…:140`, `job_…:last`, or else a path."""
+    """`job_…`, `job_…:140`, `job_…:last`, `adp_…`, or else a path."""
+    if UPLOADED.fullmatch(text):
+        return {"id": text}
     match = JOB_ADAPTER.fullmatch(text)
     if match is None:
         return {"path": text}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from forgetting_client.command import spec as specs
+from forgetting_client.command.adapters import upload_local
 from forgetting_client.command.output import emit, emit_json, say
 from forgetting_client.command.session import session_of
 
@@ -40,7 +41,10 @@ def submit(
     learning_rate: Annotated[float | None, typer.Option(help="Peak, of the schedule.")] = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADAPTER", help="To evaluate: PATH, JOB or JOB:STEP. Repeatable."),
+        typer.Option(
+            metavar="ADAPTER",
+            help="To evaluate: JOB, JOB:STEP, adp_…, a folder here or there. Repeatable.",
+        ),
     ] = None,
     override: Annotated[
         list[str] | None,
@@ -89,6 +93,7 @@ def submit(
     )
     session = session_of(context)
     with session.connect() as client:
+        upload_local(client, spec, adapter)
         job = client.create_job(spec, idempotency_key=idempotency_key)
         if session.as_json:
             emit_json(job, one_line=watch)

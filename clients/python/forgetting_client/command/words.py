@@ -113,8 +113,9 @@ def subject(job: Job) -> str:
 
 
 def adapter(one: Mapping[str, Any]) -> str:
-    if "path" in one:
-        return str(one["path"])
+    for name in ("path", "id"):
+        if name in one:
+            return str(one[name])
     return f"{one['job']}:{one['step']}" if one.get("step") else str(one["job"])
 
 
