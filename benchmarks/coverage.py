@@ -30,10 +30,8 @@ from service.laws.law import COEFFICIENTS
 from service.laws.quantities import Floats, Sample, sample
 from service.laws.scatter import scatter
 
-PERSISTENCE = 0.8
-"""Correlation of neighbouring checkpoints beside the run's offset."""
-OFFSET_SHARE = 0.5
-"""Of the noise's variance, where runs have effects."""
+PERSISTENCE, OFFSET_SHARE = 0.8, 0.5
+"""Of run effects: correlation of neighbours, and the offset's part of the variance."""
 N_STARTS = 4
 
 
@@ -123,18 +121,16 @@ def noise_sd(law: PaperLaw, design: Design, noise: str, *, r2: float) -> float:
         [float(rank * LLAMA_2_7B_PARAMS_PER_RANK) for rank, _ in design.runs], len(design.steps)
     )
     step = np.tile(np.array(design.steps, dtype=float), len(design.runs))
-    values = np.array([law.joint()[name] for name in COEFFICIENTS["joint"]])
     plane = Plane.at(params, step, centre=(np.log(params).mean(), np.log(step).mean()))
-    shape, _, slope = centred(values, plane)
+    shape, _, slope = true_shape(law, plane)
     jacobian = gradient(shape, slope, plane)
     axes = np.linalg.svd(jacobian / np.linalg.norm(jacobian, axis=0), full_matrices=False)[0]
     whole = np.kron(np.eye(len(design.runs)), covariance(design, noise))
     signal = truth(law, design)
     left = np.trace(whole) - np.trace(axes.T @ whole @ axes)
     about_mean = np.trace(whole) - whole.mean() * len(whole)
-    unexplained = 1.0 - r2
-    variance = unexplained * signal.size * signal.var() / (left - unexplained * about_mean)
-    return float(np.sqrt(variance))
+    rest = 1.0 - r2
+    return float(np.sqrt(rest * signal.size * signal.var() / (left - rest * about_mean)))
 
 
 def truth(law: PaperLaw, design: Design) -> Floats:
@@ -147,9 +143,9 @@ def truth(law: PaperLaw, design: Design) -> Floats:
     )
 
 
-def shape_of(law: PaperLaw, plane: Plane) -> Floats:
-    """The true law's shape about the centre of some points: (1, 4)."""
-    return centred(np.array([law.joint()[name] for name in COEFFICIENTS["joint"]]), plane)[0]
+def true_shape(law: PaperLaw, plane: Plane) -> tuple[Floats, float, float]:
+    """The true law about the centre of some points: shape (1, 4), level and slope."""
+    return centred(np.array([law.joint()[name] for name in COEFFICIENTS["joint"]]), plane)
 
 
 def bands(
@@ -162,7 +158,7 @@ def bands(
     is what `fit` and `predict` do.
     """
     plane, weight = Plane.of(kept), kept.weight[None, :]
-    begin = np.vstack([shape_of(law, plane), joint.starts(N_STARTS, seed=17)])
+    begin = np.vstack([true_shape(law, plane)[0], joint.starts(N_STARTS, seed=17)])
     n, each = len(values), len(begin)
     scale = np.full((n, 1), np.inf)
     shape = np.tile(begin, (n, 1))
@@ -178,12 +174,11 @@ def bands(
         residuals = found.residuals(plane, values)
         if np.isfinite(scale[0, 0]):
             break
-        scale = np.array(
-            [
-                [robust.scale_of(row, kept.weight, spread=float(np.ptp(value)), n_coefficients=6)]
-                for row, value in zip(residuals, values, strict=True)
-            ]
-        )
+        spreads = np.ptp(values, axis=1)
+        scale[:, 0] = [
+            robust.scale_of(row, kept.weight, spread=float(spread), n_coefficients=6)
+            for row, spread in zip(residuals, spreads, strict=True)
+        ]
         shape, each = found.shape, 1
     asked = Plane.at(
         [place.rank * LLAMA_2_7B_PARAMS_PER_RANK for place in places],
@@ -212,7 +207,7 @@ def cells(
     laws: Sequence[str] = tuple(LAWS),
     seed: int = 1,
 ) -> Iterator[Cell]:
-    """Four cells, one per place, for every law, design and kind of noise."""
+    """Four cells, one per place, for every law, design and noise."""
     for name in laws:
         law, r2 = LAWS[name]
         for design in designs:

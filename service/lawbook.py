@@ -157,7 +157,7 @@ class Lawbook:
                 return known
             if group is not None:  # a job's checkpoint may lack one metric
                 points = [point for point in points if point[metric] is not None]
-            found = fit([quantities.Point(**p) for p in points], form, metric=metric)
+            found = fit([quantities.Point(**p) for p in points], form, metric=metric, burn_in=0)
             return self._store.add_law(law_body(found, points, key, group))
 
     def _by_hand(

@@ -16,10 +16,10 @@ Interval = tuple[float, float]
 
 MIN_RUNS: dict[Form, int] = {"linear": 3, "joint": 4}
 """Runs without which there is no interval."""
-SQUARED_SINES = np.sin((np.arange(64) + 0.5) / 64 * np.pi / 2) ** 2
+SQUARED_SINES = np.sin((np.arange(48) + 0.5) / 48 * np.pi / 2) ** 2
 """Midpoints of the angles over which `critical` integrates."""
-MOST_LOG, N_HALVINGS = 4.0, 36
-"""Bisection of ln c from 0, to ten digits; one degree of freedom needs c = 12.7."""
+MOST_LOG, N_HALVINGS = 4.0, 24
+"""Bisection of ln c from 0, to six digits; one degree of freedom needs c = 12.7."""
 FACTOR = 2.0
 """A joint coefficient is identifiable where its interval stays within this factor."""
 

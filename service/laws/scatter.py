@@ -79,11 +79,11 @@ def scatter(points: Sample, jacobian: Floats, residuals: Floats) -> Scatter:
 def _solve(expected: Floats, found: Floats) -> tuple[Floats, Floats]:
     """Variances between and within runs, none negative, and what mix of `found` their sum is."""
     if np.linalg.cond(expected) < 1e8:
-        variances = np.linalg.solve(expected, found)
+        variances = np.asarray(np.linalg.solve(expected, found), dtype=np.float64)
         if variances[0] > 0 and variances[1] > 0:
-            return np.linalg.inv(expected).sum(axis=0), variances
+            return np.asarray(np.ones(2) @ np.linalg.inv(expected), dtype=np.float64), variances
         if variances[1] <= 0:
-            mix = np.array([0.0, 1.0 / expected[1, 0]])
+            mix = np.array([0.0, 1.0 / float(expected[1, 0])])
             return mix, np.array([mix @ found, 0.0])
     mix = np.array([1.0 / max(float(expected[0, 1]), 1e-300), 0.0])
     return mix, np.array([0.0, mix @ found])

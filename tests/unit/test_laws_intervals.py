@@ -110,11 +110,11 @@ def test_seeds_at_one_rank_make_the_scatter_surer() -> None:
 
 
 def test_linearised_errors_are_those_of_refits() -> None:
-    """A thousand wild-cluster refits of the whole problem spread as the linearised law says."""
+    """Wild-cluster refits of the whole problem spread as the linearised law says, in and out."""
     points = [
         point
         for seed in range(6)
-        for point in grid(NEWS, steps=FEW_STEPS, noise_sd=0.003, run_sd=0.003, seed=seed)
+        for point in grid(NEWS, steps=FEW_STEPS, noise_sd=0.004, seed=seed)
     ]
     found = fit_whole(points)
     again = wild_cluster(found, points, n_replicates=400)
@@ -122,9 +122,8 @@ def test_linearised_errors_are_those_of_refits() -> None:
         drawn = curve.evaluate(again, rank * LLAMA_2_7B_PARAMS_PER_RANK, step)
         asked = predict(found, rank=rank, step=step)
         assert asked.ci95 is not None
-        # Refits know nothing of leverage and of few runs: half-width over 2.1 to 2.6 errors.
-        ratio = (asked.ci95[1] - asked.ci95[0]) / 2.0 / drawn.std()
-        assert 1.8 < ratio < 3.2
+        # 36 runs: 2.04 to 2.2 errors to either side; refits know nothing of leverage.
+        assert 1.9 < (asked.ci95[1] - asked.ci95[0]) / 2.0 / drawn.std() < 2.7
 
 
 def many_runs() -> list[Point]:
@@ -154,13 +153,13 @@ def test_the_same_seed_draws_the_same_refits() -> None:
 
 @pytest.fixture(scope="module")
 def studies() -> list[Cell]:
-    """150 studies of each of both designs, noises and places, on one of the paper's laws each."""
-    found = [*cells(150, designs=(GRID,), laws=("OpenOrca",))]
-    return [*found, *cells(150, designs=(SWEEP,), laws=("News",))]
+    """100 studies of each of both designs, noises and places, on one of the paper's laws each."""
+    found = [*cells(100, designs=(GRID,), laws=("OpenOrca",))]
+    return [*found, *cells(100, designs=(SWEEP,), laws=("News",))]
 
 
 def test_intervals_hold_what_they_promise(studies: list[Cell]) -> None:
-    """Three binomial standard errors of 150 studies about 92 to 98 %: the table has more."""
+    """Four binomial standard errors of 100 studies about 92 to 98 %: the table has more."""
     assert len(studies) == 16
     for cell in studies:
         assert cell.curve_held >= 0.87, cell

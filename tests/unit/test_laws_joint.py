@@ -11,6 +11,7 @@ from scipy.optimize import curve_fit
 
 from service.laws import LawError, LawFit, Point, curve, predict
 from service.laws.forgetting import NEWS, OPENORCA, PaperLaw
+from service.laws.predict import expected
 from service.laws.quantities import Floats
 from tests.unit.paper_grid import FEW_STEPS, fit_whole, grid
 
@@ -23,11 +24,15 @@ def predicted(law: LawFit, points: Sequence[Point]) -> Floats:
 
 
 @BOTH
-@pytest.mark.parametrize("steps", [FEW_STEPS, (50, 100, 190, 260)])
-def test_the_papers_law_is_found_from_its_grid(law: PaperLaw, steps: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("steps", [range(50, 261, 10), FEW_STEPS, (50, 100, 190, 260)])
+def test_the_papers_law_is_found_from_its_grid(law: PaperLaw, steps: Sequence[int]) -> None:
+    """Noise-free points give the curve back at every step of every rank."""
     found = fit_whole(grid(law, steps=steps))
-    truth = grid(law)
-    assert np.abs(predicted(found, truth) - [p.ce_soft for p in truth]).max() < 1e-6
+    truth = grid(law, steps=range(50, 261))
+    params, step = [p.trainable_params for p in truth], [p.step for p in truth]
+    drawn = expected(found, trainable_params=params, step=step)
+    assert np.abs(drawn - [p.ce_soft for p in truth]).max() < 1e-6
+    assert drawn[::97] == pytest.approx(predicted(found, truth[::97]))
     for name, value in law.joint().items():
         assert found.coefficients[name].value == pytest.approx(value, rel=1e-4)
     assert found.warnings == ()
