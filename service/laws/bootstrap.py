@@ -2,7 +2,7 @@
 
 Wild cluster bootstrap: each run's residuals are turned by one random factor of mean 0 and variance
 1 (Webb's six points, because few runs have few signs), added to the fitted curve, and the law is
-fitted again. Intervals do not come from here: with six runs they would be a tenth too narrow.
+fitted again. Intervals do not come from here: where runs have effects they would be too narrow.
 """
 
 from collections.abc import Sequence

@@ -63,6 +63,8 @@ def test_units_of_params_and_steps(points: list[Point], p_factor: int, n_factor:
     ]
     one, other = fit_whole(points), fit_whole(scaled)
     assert curve(other, scaled)[:, 0] == pytest.approx(curve(one, points)[:, 0], abs=CLOSE)
+    widths = curve(one, points)[:, 1:]
+    assert curve(other, scaled)[:, 1:] == pytest.approx(widths, rel=0.02, abs=1e-4)
     assert other.condition_number == pytest.approx(one.condition_number, rel=0.1)
     assert other.r2 == pytest.approx(one.r2, abs=1e-6)
     assert fit_whole(scaled, "linear").coefficients == fit_whole(points, "linear").coefficients
