@@ -38,7 +38,8 @@ def notices(
     families: tuple[Families, ...] | None,
 ) -> tuple[str, ...]:
     lines = [] if choice is None else [*_noise(choice), *_beaten(choice, known.metric)]
-    lines += _saturating(held_out, aicc, unit)
+    if choice is None or choice.learnt:  # noise has no shape
+        lines += _saturating(held_out, aicc, unit)
     lines += _mixed(known, families)
     if sufficiency is not None and not sufficiency.sufficient:
         lines.append(f"insufficient_loss: {sufficiency.sentence}")
