@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from service.laws import BadPoints, BadQuery, LawError, Point, TooFewPoints, intervals
+from service.laws import BadPoints, BadQuery, LawError, Point, TooFewPoints
 from service.laws.across import AcrossFit, fit_across, predict_across
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, OPENORCA
 from tests.unit.rate_grid import RATE0, RATES, exposed, rate_grid
@@ -97,49 +96,6 @@ def test_gammas_interval_covers_the_truth() -> None:
         assert 0.01 < one.gamma_ci95[1] - one.gamma_ci95[0] < 0.4
         held += one.gamma_ci95[0] <= 0.6 <= one.gamma_ci95[1]
     assert held >= 3
-
-
-def test_the_derivatives_are_those_of_the_law(power: AcrossFit) -> None:
-    """Against differences of the wire form, written out."""
-    a, alpha, b, beta, rho, shift, sign = power.law.values
-    error, gamma = power.gamma_error, power.scale.gamma
-    assert error is not None
-    assert gamma is not None
-    log_p0, log_n0 = error.centre.log_p0, error.centre.log_n0
-    params, step, rate = 32 * LLAMA_2_7B_PARAMS_PER_RANK, 100.0, 1e-4
-    numbers = [
-        math.log(a) - alpha * log_p0,
-        math.log(alpha),
-        math.log(b) - beta * (math.log(power.scale.unit) + log_n0),
-        math.log(beta),
-        math.log(rho),
-        shift,
-        gamma,
-    ]
-
-    def law(at: Sequence[float]) -> float:
-        exposure = step * (rate / power.scale.rate0) ** at[6]
-        from_p = math.exp(at[0]) * (params / math.exp(log_p0)) ** -math.exp(at[1])
-        from_x = math.exp(at[2]) * (exposure / math.exp(log_n0)) ** -math.exp(at[3])
-        return float(sign * (from_p + from_x) ** math.exp(at[4]) + at[5])
-
-    asked = predict_across(power, rank=32, step=step, learning_rate=rate)
-    assert law(numbers) == pytest.approx(asked.value, abs=1e-9)
-    gradient = []
-    for index in range(7):
-        up, down = list(numbers), list(numbers)
-        up[index] += 1e-5
-        down[index] -= 1e-5
-        gradient.append((law(up) - law(down)) / 2e-5)
-    expected = intervals.band(error.clusters, power.law.noise, np.array([gradient]))
-    assert asked.ci95 is not None
-    assert asked.pi95 is not None
-    assert asked.pi95[0] < asked.ci95[0] < asked.value < asked.ci95[1] < asked.pi95[1]
-    assert asked.ci95[1] - asked.value == pytest.approx(float(expected.curve[0]), rel=1e-3)
-    assert asked.pi95[1] - asked.value == pytest.approx(float(expected.new_run[0]), rel=1e-3)
-    fixed = predict_across(replace(power, gamma_error=None), rank=32, step=step, learning_rate=rate)
-    assert fixed.value == asked.value
-    assert fixed.ci95 != asked.ci95
 
 
 def test_two_rates_are_judged_in_sample_and_say_so() -> None:
@@ -254,54 +210,6 @@ def test_the_answer_survives_json(power: AcrossFit) -> None:
     assert power.coefficients["gamma"].ci95 == power.gamma_ci95
     with pytest.raises(LawError, match="not a stored"):
         AcrossFit.from_json({"form": "joint_lr"})
-
-
-def test_distances_on_every_axis(power: AcrossFit) -> None:
-    inside = predict_across(power, rank=32, step=100, learning_rate=5e-5)
-    assert not inside.extrapolating
-    assert inside.warnings == tuple(
-        line for line in inside.warnings if not line.startswith("extrapolating")
-    )
-    width = math.log(RATES[-1] / RATES[0])
-    far = predict_across(power, rank=32, step=100, learning_rate=2.5e-4)
-    assert far.distances["learning_rate"] == pytest.approx(math.log(2) / width)
-    assert far.distances["step"] == far.distances["trainable_params"] == 0.0
-    assert far.extrapolating
-    assert any(line.startswith("extrapolating: learning_rate") for line in far.warnings)
-    assert not any("extrapolating: step" in line for line in far.warnings)
-
-
-def test_a_corner_that_no_run_reached_is_far() -> None:
-    points = [
-        point
-        for point in rate_grid(1.0, noise_sd=0.002)
-        if not (point.learning_rate == RATES[-1] and point.step > 80)
-    ]
-    corner = predict_across(fitted(points), rank=32, step=260, learning_rate=RATES[-1])
-    assert corner.distances["step"] == corner.distances["learning_rate"] == 0.0
-    assert corner.distances["exposure"] > 0
-    assert corner.extrapolating
-
-
-@pytest.mark.parametrize(
-    ("asked", "field"),
-    [
-        ({"rank": 8, "step": 100}, "learning_rate"),
-        ({"rank": 8, "learning_rate": 5e-5}, "step"),
-        ({"step": 100, "learning_rate": 5e-5}, "trainable_params"),
-        ({"rank": 8, "step": 100, "learning_rate": 0.0}, "learning_rate"),
-        ({"rank": 8, "step": 100, "learning_rate": math.nan}, "learning_rate"),
-        ({"rank": 8, "step": 100, "learning_rate": 1e30}, "learning_rate"),
-        ({"rank": 8, "step": math.nan, "learning_rate": 5e-5}, "step"),
-        ({"rank": 8, "step": 0.5, "learning_rate": 5e-5}, "step"),
-        ({"rank": 8, "step": 100, "learning_rate": 5e-5, "delta_norm": 1.0}, "delta_norm"),
-        ({"rank": 8, "trainable_params": 7, "step": 100, "learning_rate": 5e-5}, "rank"),
-    ],
-)
-def test_what_it_refuses(power: AcrossFit, asked: dict[str, Any], field: str) -> None:
-    with pytest.raises(BadQuery) as caught:
-        predict_across(power, **asked)
-    assert caught.value.field == field
 
 
 def test_an_unknown_exposure_is_refused() -> None:
