@@ -22,6 +22,7 @@ QUANTITIES = {
     "ce_hard": "forgetting: cross-entropy with the base's top token, nats per token",
     "ft_loss": "fine-tuning loss on held-out rows, nats per token",
 }
+NAMES = {"linear": "Linear", "joint": "Joint", "joint_lr": "Learning-rate"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -41,7 +42,7 @@ def picture_of(
     x, x_title, domain = _axis(body)
     panels = _line(body, law, rows, named) if own == "loss" else _curves(body, law, rows, named, x)
     return Picture(
-        title=f"{body['form'].capitalize()} law of {body['metric']}{_subject(body)}",
+        title=f"{NAMES[body['form']]} law of {body['metric']}{_subject(body)}",
         subtitle=[_fit_line(body), *_notes(body, rows, panels)],
         x_title=x_title,
         y_title=QUANTITIES[body["metric"]],

@@ -86,7 +86,7 @@ def render(picture: Picture, form: Literal["svg", "png"], *, width: int) -> byte
 def vega_lite(picture: Picture, *, width: int) -> Json:
     """The picture as a Vega-Lite specification, `width` pixels wide in all."""
     heading = {"text": picture.title, "subtitle": list(picture.subtitle), "anchor": "start"}
-    height = max(260, round(0.55 * width))
+    height = max(260, round((0.55 if len(picture.panels) == 1 else 0.42) * width))
     spec: Json = {
         "description": picture.title,
         "title": heading | {"offset": 14},
@@ -101,7 +101,12 @@ def vega_lite(picture: Picture, *, width: int) -> Json:
     shown = zip(picture.panels, layers, strict=True)
     return spec | {
         "hconcat": [
-            {"title": panel.title, "width": across, "height": height, "layer": layer}
+            {
+                "title": {"text": panel.title, "fontSize": 13},
+                "width": across,
+                "height": height,
+                "layer": layer,
+            }
             for panel, layer in shown
         ]
     }
