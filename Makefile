@@ -40,6 +40,7 @@ format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format
 bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks.divergence
 	$(BIN)/python -m benchmarks.laws
+	$(BIN)/python -m benchmarks.gate
 
 lock:  ## Renew constraints.txt: the newest of everything but torch
 	sed -i -n '1p;/^torch==/p' constraints.txt

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from benchmarks.gate_populations import Scores, joined, real, synthetic
+from benchmarks.gate_populations import Scores, joined, others, real, synthetic
 from service.laws.decide import Bounds, Evidence, estimand
 from service.laws.quantities import Floats
-from service.laws.sequential import EQUAL, MAX_CLIPPED_SHARE
+from service.laws.sequential import CLIP, EQUAL, MAX_CLIPPED_SHARE
 
 ALPHAS = (0.05, 0.01, 0.001)
 RATIOS = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1, 1.25, 2.0)
@@ -63,12 +63,13 @@ def play(scores: Scores, orders: Orders, *, limit: float, bounds: Bounds) -> Cel
             break
         for i, alpha in enumerate(ALPHAS):
             failed = evidence.failed(alpha)
-            decided = (failed | evidence.passed(alpha)) & (stops[i, active] == n)
-            stops[i, active[decided]] = done
-            wrong[i, active[decided]] = failed[decided] != above
-            mean_alone = failed | (evidence.bets.less >= -np.log(alpha))
-            open_ = mean_alone & (mean_stops[i, active] == n)
-            mean_stops[i, active[open_]] = done
+            alone = failed | (evidence.bets.less >= -np.log(alpha))
+            if alone.any():
+                now = active[alone]
+                mean_stops[i, now] = np.minimum(mean_stops[i, now], done)
+                decided = (failed | evidence.passed(alpha)) & (stops[i, active] == n)
+                stops[i, active[decided]] = done
+                wrong[i, active[decided]] = failed[decided] != above
         going = stops[:, active].max(axis=0) == n
         if not going.all():
             active = active[going]
@@ -90,19 +91,23 @@ def limit_for(scores: Scores, ratio: float, *, clip: float) -> float:
     return float(brentq(excess, 1e-6 * plain, plain, xtol=1e-15, rtol=1e-14))
 
 
+def question(scores: Scores, ratio: float, *, clip: float) -> tuple[float, Bounds]:
+    """Limit and bounds; `clip` in limits, or where negative in nats."""
+    if scores.bounds is not None:
+        return scores.kl / ratio, scores.bounds
+    limit = limit_for(scores, ratio, clip=clip) if clip > 0 else scores.kl / ratio
+    return limit, Bounds(0.0, clip * limit if clip > 0 else -clip, MAX_CLIPPED_SHARE)
+
+
 def cells(
-    scores: Scores, *, ratios: Sequence[float], n_orders: int, clip: float | None, seed: int
+    scores: Scores, *, ratios: Sequence[float], n_orders: int, clip: float, seed: int
 ) -> Iterator[tuple[float, Cell]]:
-    """`clip` in limits, default 10; negative: absolute, in nats."""
-    clip = 10.0 if clip is None else clip
     parts: dict[float, list[Cell]] = {ratio: [] for ratio in ratios}
     for start in range(0, n_orders, CHUNK):
         count = min(CHUNK, n_orders - start)
         orders = random_orders(len(scores.values), count, seed=seed + start)
         for ratio in ratios:
-            limit = limit_for(scores, ratio, clip=clip) if clip > 0 else scores.kl / ratio
-            high = clip * limit if clip > 0 else -clip
-            bounds = Bounds(0.0, high, MAX_CLIPPED_SHARE)
+            limit, bounds = question(scores, ratio, clip=clip)
             parts[ratio].append(play(scores, orders, limit=limit, bounds=bounds))
     for ratio, found in parts.items():
         yield (
@@ -124,12 +129,13 @@ def floor(scores: Scores, cell: Cell, *, alpha: float) -> int | None:
     Someone may have put K windows at a bound, just enough to turn the verdict: not to have met
     one of them must be less likely than alpha. Null where the clipped share turns it.
     """
-    n, limit, high = len(scores.values), cell.limit, cell.bounds.high
-    value = float(np.minimum(scores.values, high).mean())
+    n, limit = len(scores.values), cell.limit
+    low, high = cell.bounds.low, cell.bounds.high
+    value = float(np.clip(scores.values, low, high).mean())
     if cell.above != (value - limit > EQUAL * limit):
         return None
     if cell.above:
-        k = np.floor(n * (value - limit) / value)
+        k = np.floor(n * (value - limit) / (value - low))
     else:
         k = np.floor(n * (limit - value) / (high - value)) + 1
     left = n - np.arange(n)
@@ -146,7 +152,7 @@ def table(scores: Scores, found: Iterator[tuple[float, Cell]]) -> Iterator[str]:
     n = len(scores.values)
     spread = scores.values.std() / scores.kl
     yield (
-        f"**{scores.name}**: {n:,} windows, mean {scores.kl:.3g} nats, coefficient of variation "
+        f"**{scores.name}**: {n:,} windows, mean {scores.kl:.3g}, coefficient of variation "
         f"{spread:.2f}, largest {scores.values.max() / scores.kl:.1f} means."
     )
     yield ""
@@ -174,14 +180,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--only", default="", help="candidates whose name contains this")
-    parser.add_argument("--clip", type=float, help="in limits; negative: minus nats per window")
+    parser.add_argument(
+        "--clip", type=float, default=CLIP, help="in limits; negative: minus nats per window"
+    )
     parser.add_argument("--control", default="base", help="or the name of an adapter")
     parser.add_argument("--joined", action="store_true", help="four windows as one")
+    parser.add_argument("--others", action="store_true", help="percentile, agreement, increase")
     parser.add_argument("--ratios", type=float, nargs="*", default=list(RATIOS))
     asked = parser.parse_args()
     candidates = real(control=asked.control)
     if asked.joined:
         candidates = [joined(scores) for scores in candidates]
+    elif asked.others:
+        candidates = others()
     else:
         candidates += synthetic()
     for scores in candidates:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.laws.betting import Population
+from service.laws.decide import Bounds
 from service.laws.quantities import Floats
 
 DATA = Path(__file__).parent / "data" / "gate_scores.npz"
@@ -22,6 +23,8 @@ class Scores:
     values: Floats  # y_w = n_w kl_w / mean(n), nats per token (windows,)
     sizes: npt.NDArray[np.int64]
     control: Floats  # known of every window beforehand (windows, columns)
+    bounds: Bounds | None = None
+    """Where not those of a mean of KL, clipped at a number of limits."""
     kl: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +57,26 @@ def real(names: list[str] | None = None, *, control: str = "base") -> list[Score
         )
         for name in sorted(adapters, key=lambda name: adapters[name]["kl"])
         if names is None or name in names
+    ]
+
+
+def others() -> list[Scores]:
+    """The other kinds of check on the same windows: a percentile (the share of positions above
+    what is p99 of that adapter), disagreement, and the increase over another adapter."""
+    held = np.load(DATA)
+    (scores,) = real(["r16-lr3e-3-s20"])
+    (better,) = real(["r4-lr1e-3-s40"])
+    sizes, mean = scores.sizes, scores.sizes.mean()
+    whole = Bounds(0.0, float(sizes.max() / mean))
+    above = held["above r16-lr3e-3-s20"] / mean
+    unlike = (sizes - held["same_top r16-lr3e-3-s20"]) / mean
+    change = scores.values - better.values
+    high = 10 * float(change.mean())
+    both = Bounds(-high, high, 0.01, both=True)
+    return [
+        Scores("share of positions above p99", above, sizes, scores.control, whole),
+        Scores("disagreement", unlike, sizes, scores.control, whole),
+        Scores("increase over r4-lr1e-3-s40", change, sizes, scores.control, both),
     ]
 
 

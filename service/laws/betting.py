@@ -23,6 +23,7 @@ PRIOR_SD = 0.3
 FIRST_FIT = 16
 """Windows before the first regression on the control columns; repeated at each doubling."""
 RIDGE = 0.02
+MAX_CONTROL = 2.0
 ROUNDING = 1e-9
 """Of the limit: a remaining mean this far outside its bounds is rounding, not a contradiction."""
 
@@ -36,11 +37,13 @@ class Population:
 
     @classmethod
     def of(cls, n: int, columns: Floats) -> "Population":
-        """Standardise `columns` (n, k); a constant one tells nothing and is left out."""
+        """Standardise `columns` (n, k), clipped at MAX_CONTROL deviations: a few outlying windows
+        would else bound every bet. A constant column tells nothing and is left out."""
         spread = columns.std(axis=0)
         varied = spread > 1e-12 * np.abs(columns).max(axis=0, initial=0.0)
         kept = columns[:, varied]
-        return cls(n, (kept - kept.mean(axis=0)) / spread[varied])
+        near = np.clip((kept - kept.mean(axis=0)) / spread[varied], -MAX_CONTROL, MAX_CONTROL)
+        return cls(n, (near - near.mean(axis=0)) / near.std(axis=0))
 
 
 class Bets:
@@ -65,7 +68,10 @@ class Bets:
         self._sum_x, self._xx = np.zeros((rows, k)), np.zeros((rows, k, k))
         self._xy: Floats = np.zeros((rows, k))
         self._slope: Floats = np.zeros((rows, k))
-        self._most, self._least = np.zeros(rows), np.zeros(rows)  # of x . slope over all windows
+        # x . slope: its range over all windows, and its sums over those seen
+        self._most, self._least = np.zeros(rows), np.zeros(rows)
+        self._reach, self._reach_squares = np.zeros(rows), np.zeros(rows)
+        self._reach_values = np.zeros(rows)
         self._fraction, self._use = np.full((2, rows), MAX_FRACTION), np.zeros((2, rows))
         self._next_fit = FIRST_FIT
         self._choose()
@@ -78,6 +84,8 @@ class Bets:
             setattr(self, name, getattr(self, name)[rows])
         for name in ("_xx", "_xy", "_slope", "_most", "_least"):
             setattr(self, name, getattr(self, name)[rows])
+        for name in ("_reach", "_reach_squares", "_reach_values"):
+            setattr(self, name, getattr(self, name)[rows])
 
     def observe(self, values: Floats, controls: Floats) -> None:
         """Play one batch: values (rows, b) in order, and the controls of their windows
@@ -89,12 +97,12 @@ class Bets:
         surprise = values - null_mean
         expected: Floats = np.zeros_like(values)
         rest: Floats = np.zeros_like(values)
-        seen_x = np.cumsum(controls, axis=1)
-        if self._slope.shape[1] and self._use.any():
+        reach: Floats = np.zeros_like(values)
+        if self._slope.any():
             # All controls sum to zero, so those of the remaining windows to minus what was seen.
-            before = self._sum_x[:, None, :] + seen_x - controls
-            rest = -np.einsum("rbk,rk->rb", before, self._slope) / left
-            expected = np.einsum("rbk,rk->rb", controls, self._slope) - rest
+            reach = np.einsum("rbk,rk->rb", controls, self._slope)
+            rest = -(self._reach[:, None] + np.cumsum(reach, axis=1) - reach) / left
+            expected = reach - rest
         use = self._use[:, :, None]
         above_low = null_mean - self.low[:, None]
         below_high = self.high[:, None] - null_mean
@@ -115,9 +123,12 @@ class Bets:
         self._sum += seen[:, -1]
         self._squares += (values * values).sum(axis=1)
         if self._slope.shape[1]:
-            self._sum_x += seen_x[:, -1]
+            self._sum_x += controls.sum(axis=1)
             self._xx += controls.transpose(0, 2, 1) @ controls
             self._xy += (values[:, None, :] @ controls)[:, 0]
+            self._reach += reach.sum(axis=1)
+            self._reach_squares += (reach * reach).sum(axis=1)
+            self._reach_values += (reach * values).sum(axis=1)
             if self.t >= self._next_fit:
                 self._regress()
                 while self._next_fit <= self.t:
@@ -149,6 +160,9 @@ class Bets:
         ridge = (RIDGE + 1 / t) * np.eye(k)
         slope = np.linalg.solve(cov + ridge, with_y[..., None])[..., 0]
         self._slope = np.asarray(slope, np.float64)
+        self._reach = (self._sum_x * self._slope).sum(axis=1)
+        self._reach_squares = np.einsum("rk,rkl,rl->r", self._slope, self._xx, self._slope)
+        self._reach_values = (self._xy * self._slope).sum(axis=1)
         for start in range(0, len(self._slope), 500):
             rows = slice(start, start + 500)
             reach = self.population.controls @ self._slope[rows].T  # (n, rows)
@@ -161,17 +175,16 @@ class Bets:
         left = n - self.t
         unit = self.limit - self.low
         null_mean = (n * self.limit - self._sum) / left
-        mean, mean_x = self._sum / t, self._sum_x / t
+        mean = self._sum / t
         variance = np.maximum(self._squares / t - mean**2, 0.0)
         options = [(0.0, mean, variance)]
+        rest = -self._reach / left
         if self._slope.any():
-            cov = self._xx / t - mean_x[:, :, None] * mean_x[:, None, :]
-            with_y = self._xy / t - mean_x * mean[:, None]
-            explained = 2 * (self._slope * with_y).sum(1)
-            explained -= np.einsum("rk,rkl,rl->r", self._slope, cov, self._slope)
-            residual = np.maximum(variance - explained, 0.0) * t / max(t - cov.shape[1] - 1, 1)
-            options.append((1.0, mean - (mean_x * self._slope).sum(1), residual))
-        rest = -(self._sum_x * self._slope).sum(1) / left
+            shift = self._reach / t
+            covariance = self._reach_values / t - shift * mean
+            explained = 2 * covariance - (self._reach_squares / t - shift**2)
+            lost = t / max(t - self._slope.shape[1] - 1, 1)  # degrees of freedom
+            options.append((1.0, mean - shift, np.maximum(variance - explained, 0.0) * lost))
         best = np.full((2, len(mean)), -np.inf)
         for use, centre, spread in options:
             square = (PRIOR_WINDOWS * (PRIOR_SD * unit) ** 2 + self.t * spread) / (
