@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from service.laws.quantities import Floats
 from service.laws.sequential import Indices, Interval, Sequential
-from service.laws.statistic import NUMBERS, Check, Positions, Statistic, statistic_of
+from service.laws.statistic import NUMBERS, BadCheck, Check, Positions, Statistic, statistic_of
 from service.laws.verdict import OnInconclusive, Verdict, exit_code, overall
 
 NOISE_FLOORS = 3.0
@@ -84,6 +84,10 @@ class Gate:
     ) -> None:
         """`sizes`, `order` and `control` are those of Sequential. Raises BadCheck."""
         self.checks = tuple(checks)
+        for index, check in enumerate(self.checks):
+            if any(check.id == other.id for other in self.checks[:index]):
+                why = f"two checks are called {check.id!r}"
+                raise BadCheck(why, check=check.id, field="id")
         self.conditions = conditions or Conditions()
         self.on_inconclusive = on_inconclusive
         self.order = np.asarray(order, np.int64)

@@ -134,6 +134,12 @@ def test_checks_that_no_test_decides_are_refused(check: Check, field: str) -> No
     assert (refused.value.check, refused.value.field) == ("x", field)
 
 
+def test_two_checks_of_one_name_are_refused() -> None:
+    with pytest.raises(BadCheck) as refused:
+        gate(mean_check(0.5), mean_check(0.9))
+    assert refused.value.field == "id"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
