@@ -1,15 +1,17 @@
 """What a law is asked: `forgetting laws predict | plan | plot`."""
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from forgetting_client.client import ForgettingClient
 from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.points_file import picture_path
 from forgetting_client.command.session import session_of
 from forgetting_client.command.spec import numbers
+
+if TYPE_CHECKING:  # help waits for no HTTP library
+    from forgetting_client.client import ForgettingClient
 
 LawId = Annotated[str, typer.Argument(metavar="LAW", help="law_…")]
 Plot = Annotated[
@@ -141,7 +143,7 @@ def plot(
 
 
 def save_picture(
-    client: ForgettingClient,
+    client: "ForgettingClient",
     law_id: str,
     path: Path,
     *,
