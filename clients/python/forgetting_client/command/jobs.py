@@ -1,4 +1,4 @@
-"""`forgetting jobs …`: submit, list, show, watch, cancel, resume, extend, delete, result, fetch."""
+"""`forgetting jobs …`, from submit to download."""
 
 import sys
 from pathlib import Path
@@ -26,9 +26,10 @@ def list_jobs(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     job_type: Annotated[
-        Literal["finetune", "evaluate", "sweep"] | None, typer.Option("--type")
+        Literal["finetune", "evaluate", "sweep"] | None,
+        typer.Option("--type", help="Only of this type."),
     ] = None,
-    base_model: Annotated[str | None, typer.Option()] = None,
+    base_model: Annotated[str | None, typer.Option(help="Only on this base.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Children of this sweep.")] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="With this label. Repeatable.")

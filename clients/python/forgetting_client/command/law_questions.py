@@ -123,7 +123,9 @@ def plan(
 def plot(
     context: typer.Context,
     law_id: LawId,
-    file: Annotated[str, typer.Argument(metavar="FILE.svg|FILE.png")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.svg|FILE.png", help="The name says which format.")
+    ],
     kind: Annotated[
         Literal["loss", "steps"] | None, typer.Option(help="Default: what the form is drawn over.")
     ] = None,
@@ -131,7 +133,7 @@ def plot(
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
 ) -> None:
     """Write the law's picture: data, fit, 95 % band, and in grey what lies beyond the points."""
-    path = picture_path(file)
+    path = picture_path(file, "FILE")
     assert path is not None
     session = session_of(context)
     with session.connect() as client:

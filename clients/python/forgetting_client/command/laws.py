@@ -19,6 +19,9 @@ app = typer.Typer(
 
 Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
 Form = Literal["linear", "joint", "joint_lr"]
+Base = Annotated[str | None, typer.Option(help="Of runs on this base: name or digest.")]
+Trained = Annotated[str | None, typer.Option(help="Trained on this: name or digest.")]
+Measured = Annotated[str | None, typer.Option(help="Measured on this: name or digest.")]
 Recipe = Annotated[str | None, typer.Option(help="Digest of a recipe.")]
 MetricOption = Annotated[Metric, typer.Option(help="Of forgetting; or the fine-tuning loss.")]
 
@@ -26,12 +29,12 @@ MetricOption = Annotated[Metric, typer.Option(help="Of forgetting; or the fine-t
 @app.command("list")
 def list_laws(
     context: typer.Context,
-    form: Annotated[Form | None, typer.Option()] = None,
+    form: Annotated[Form | None, typer.Option(help="Only these.")] = None,
     metric: MetricOption = "ce_soft",
     group: Recipe = None,
-    base_model: Annotated[str | None, typer.Option()] = None,
-    dataset: Annotated[str | None, typer.Option()] = None,
-    corpus: Annotated[str | None, typer.Option()] = None,
+    base_model: Base = None,
+    dataset: Trained = None,
+    corpus: Measured = None,
     versions: Annotated[
         bool, typer.Option("--all-versions", help="Also laws that newer points superseded.")
     ] = False,
@@ -93,8 +96,8 @@ def fit(
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="The points of this sweep's children.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Points of jobs on this base.")] = None,
-    dataset: Annotated[str | None, typer.Option()] = None,
-    corpus: Annotated[str | None, typer.Option()] = None,
+    dataset: Trained = None,
+    corpus: Measured = None,
     group: Recipe = None,
     metric: MetricOption = "ce_soft",
     form: Annotated[Form | None, typer.Option(help="Default: linear and joint.")] = None,
