@@ -10,12 +10,12 @@ from forgetting_client.command.faults import USAGE
 from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.session import session_of
 from forgetting_client.command.spec import split
-from forgetting_client.command.submit import submit
+from forgetting_client.command.submit import EXAMPLES, submit
 
 app = typer.Typer(
     help="Fine-tune, measure, follow, fetch.", no_args_is_help=True, rich_markup_mode=None
 )
-app.command("submit")(submit)
+app.command("submit", epilog=EXAMPLES)(submit)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="job_…")]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

@@ -23,6 +23,16 @@ Rank = Annotated[int | None, typer.Option(help="LoRA rank.")]
 Params = Annotated[int | None, typer.Option(help="Trainable parameters, P.")]
 Rate = Annotated[float | None, typer.Option(help="Peak, of a joint_lr law.")]
 
+PREDICT_EXAMPLES = """\b
+forgetting laws predict law_… --rank 64 --step 500
+forgetting laws predict law_… --rank 64 --max-forgetting 0.3    up to which step?
+forgetting laws predict law_… --ft-loss 2.1                     of a linear law
+"""
+PLAN_EXAMPLES = """\b
+forgetting laws plan law_… --max-loss 2.1 --ranks 8,16,32
+forgetting laws plan law_… --max-forgetting 0.3
+"""
+
 
 def predict(
     context: typer.Context,
