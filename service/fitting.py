@@ -4,15 +4,28 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from service.errors import InvalidSpec
 from service.laws import quantities
 from service.laws.across import AcrossFit, fit_across
 from service.laws.fit import fit
 from service.laws.judge import judge
 from service.laws.law import LawFit
-from service.schemas.laws import Form, Law
+from service.schemas.laws import Form, Law, Metric
 from service.selection import FIT_VERSION, POINT_FIELDS, Selection
 
 LIBRARIES = ("numpy", "scipy")
+
+
+def forms_of(forms: list[Form] | None, metric: Metric, *, param: str) -> list[Form]:
+    """Without repetitions; null: those that every group may have.
+
+    Raises InvalidSpec: ft_loss against itself is no law.
+    """
+    if metric == "ft_loss" and forms is not None and "linear" in forms:
+        said = "a line of ft_loss against ft_loss is no law; its forms are joint and joint_lr"
+        raise InvalidSpec(said, param=param)
+    every: list[Form] = ["joint"] if metric == "ft_loss" else ["linear", "joint"]
+    return list(dict.fromkeys(forms or every))
 
 
 def fitted(chosen: Selection, form: Form) -> LawFit | AcrossFit:

@@ -6,14 +6,16 @@
 import heapq
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 from service import selection
 from service.asking import answer, fit_of, plan_of
 from service.errors import InvalidSpec, TooFewPoints
-from service.fitting import body_of, fitted, judged
+from service.fitting import body_of, fitted, forms_of, judged
 from service.law_picture import picture_of
 from service.law_views import law_view, pending_law
 from service.laws import quantities
@@ -26,11 +28,12 @@ from service.store import JobRow, PointGroup, Store
 
 
 class Lawbook:
-    """One per app; fits one law at a time, because a second reader wants the same one."""
+    """One per app. A law is fitted once, however many ask for it; nobody waits for another's."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._fitting = threading.Lock()
+        self._turns: WeakValueDictionary[tuple[str, Metric], threading.Lock] = WeakValueDictionary()
+        self._turning = threading.Lock()
 
     def page(
         self,
@@ -115,7 +118,7 @@ class Lawbook:
         wanted = request.filter.model_dump()
         laws, refusals = [], []
         for form, group in self._groups(wanted, request.forms, metric, param="forms"):
-            part = wanted["sweep"] if self._is_part(group) else None
+            part = wanted["sweep"] if self._is_part(form, group) else None
             chosen = Selection(group.points, metric, burn_in, group.group, group.recipe, part)
             try:
                 laws.append(self._asked(chosen, form))
@@ -193,7 +196,7 @@ class Lawbook:
         found = self._store.laws_of_fit(key, chosen.metric).get(form)
         if found is not None:
             return found
-        with self._fitting:
+        with self._turn(key, chosen.metric):
             known = self._store.laws_of_fit(key, chosen.metric)
             if form in known:
                 return known[form]
@@ -204,11 +207,19 @@ class Lawbook:
                 judgement = judged(chosen)
             return self._store.add_law(body_of(law, chosen, judgement=judgement))
 
-    def _is_part(self, group: PointGroup) -> bool:
+    @contextmanager
+    def _turn(self, fit_digest: str, metric: Metric) -> Iterator[None]:
+        """One at a time for each set of points."""
+        with self._turning:
+            turn = self._turns.setdefault((fit_digest, metric), threading.Lock())
+        with turn:
+            yield
+
+    def _is_part(self, form: Form, group: PointGroup) -> bool:
         """Whether the group has more points than these."""
-        return any(
-            len(whole.points) > len(group.points) for whole in self._store.points(group=group.group)
-        )
+        find = selection.families if form == "joint_lr" else selection.groups
+        whole = find(self._store, {"group": group.group})
+        return any(len(one.points) > len(group.points) for one in whole)
 
     def _by_hand(
         self, metric: Metric, form: Form | None, after: str | None
@@ -219,15 +230,3 @@ class Lawbook:
             page, more = self._store.list_laws(wanted, limit=100, after=after)
             yield from page
             after = page[-1]["id"] if page else None
-
-
-def forms_of(forms: list[Form] | None, metric: Metric, *, param: str) -> list[Form]:
-    """Without repetitions; null: those that every group may have.
-
-    Raises InvalidSpec: ft_loss against itself is no law.
-    """
-    if metric == "ft_loss" and forms is not None and "linear" in forms:
-        said = "a line of ft_loss against ft_loss is no law; its forms are joint and joint_lr"
-        raise InvalidSpec(said, param=param)
-    every: list[Form] = ["joint"] if metric == "ft_loss" else ["linear", "joint"]
-    return list(dict.fromkeys(forms or every))

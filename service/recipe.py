@@ -1,13 +1,12 @@
 """Which points may share a law: those of one recipe. Rank, seed and step are no part of it."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from service.digest import json_digest
 from service.schedule import DECAYING
 from service.schemas.spec import FinetuneSpec, Runnable
 from service.store.rows import PointGroup
@@ -96,8 +95,7 @@ def family_of(recipe: Mapping[str, Any]) -> str:
 
 def _digest(recipe: Mapping[str, Any], *, without: frozenset[str]) -> str:
     content = {name: value for name, value in recipe.items() if name not in without}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return json_digest(content)
 
 
 def _alpha(spec: FinetuneSpec) -> float | str:

@@ -1,6 +1,7 @@
 """Law residuals of finished jobs, computed when asked for: runs that finish later improve them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from service.laws import residual as maths
@@ -27,9 +28,11 @@ def job_law(store: Store, job: JobRow, law_of: LawOf) -> dict[str, Any]:
     forms: tuple[Form, ...] = ("linear", "joint")
     for run in (name for name in runs_of(job) if name in measured):
         group, point = measured[run]  # the last by step
+        stored = [other for whole in store.points(group=group.group) for other in whole.points]
         for form in forms:
             try:
-                found.append(_against_others(store, group.group, Point(**point), form, law_of))
+                others = replace(group, points=_others(stored, run))
+                found.append(_against(others, Point(**point), form, law_of))
             except LawError as error:
                 reason = reason or error.message
         forms = ("linear",)
@@ -48,12 +51,14 @@ def runs_of(job: JobRow) -> list[str]:
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
-def _against_others(
-    store: Store, group: str, point: Point, form: Form, law_of: LawOf
-) -> LawResidual:
-    (whole,) = store.points(group=group)
-    kept = {other.run for other in maths.others([Point(**p) for p in whole.points], point.run)}
-    others = PointGroup(group, whole.recipe, [p for p in whole.points if p["run"] in kept])
+def _others(points: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
+    """Raises TooFewPoints."""
+    kept = {other.run for other in maths.others([Point(**point) for point in points], run)}
+    return [point for point in points if point["run"] in kept]
+
+
+def _against(others: PointGroup, point: Point, form: Form, law_of: LawOf) -> LawResidual:
+    """Raises LawError."""
     body = law_of(others, form)
     found = maths.compare(LawFit.from_json(body["fit"]), point)
     return LawResidual(

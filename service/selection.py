@@ -1,11 +1,11 @@
 """Which stored points may share a law. Points of different recipes meet only in joint_lr."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.digest import json_digest
 from service.recipe import RATE, family_of
 from service.schemas.laws import Metric, Point
 from service.store import PointGroup, Store
@@ -41,25 +41,20 @@ class Selection:
     @property
     def points_digest(self) -> str:
         """Of the points' content alone."""
-        return digest(sorted(json.dumps(row, sort_keys=True) for row in self.rows))
+        return json_digest(sorted(json.dumps(row, sort_keys=True) for row in self.rows))
 
     @property
     def fit_digest(self) -> str:
         """Of all that decides what the fit is, form and metric apart."""
         residual = ["for residual"] if self.for_residual else []
-        return digest([FIT_VERSION, self.group, self.burn_in, self.points_digest, *residual])
+        return json_digest([FIT_VERSION, self.group, self.burn_in, self.points_digest, *residual])
 
     @property
     def series(self) -> str | None:
         """The same for every fit of the same question as points are added; null by hand."""
         if self.group is None or self.for_residual:
             return None
-        return digest([self.group, self.sweep, self.burn_in])
-
-
-def digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, allow_nan=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return json_digest([self.group, self.sweep, self.burn_in])
 
 
 def groups(store: Store, wanted: Mapping[str, str | None]) -> list[PointGroup]:

@@ -63,9 +63,8 @@ def intended(base_model: str, revision: str | None, settings: Settings) -> Inten
 
 
 @contextmanager
-def receiving(store: Store, settings: Settings) -> Iterator[Path]:
+def receiving(settings: Settings) -> Iterator[Path]:
     """An empty folder for one upload; gone afterwards, with everything in it."""
-    sweep_uploads(store, settings)
     folder = _root(settings) / secrets.token_hex(8)
     folder.mkdir(parents=True)
     try:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -142,14 +142,21 @@ def tokenise(rows: Rows, tokenizer: Tokenizer, training: Training) -> TokenisedD
     return dataset_of(*split(rows, tokenizer, training), rows, training)
 
 
-def split(rows: Rows, tokenizer: Tokenizer, training: Training) -> tuple[PackedRows, PackedRows]:
+def split(
+    rows: Rows,
+    tokenizer: Tokenizer,
+    training: Training,
+    *,
+    alive: Callable[[], None] = lambda: None,
+) -> tuple[PackedRows, PackedRows]:
     """Rows to train on and rows held out: what follows from rows, tokenizer, `max_length`,
     `loss_on` and `held_out` alone.
 
-    Raises DatasetUnreadable: nothing supervised is left within `max_length`.
+    `alive` is called every TOKENISED_AT_ONCE rows. Raises DatasetUnreadable: nothing supervised
+    is left within `max_length`.
     """
     keys: list[bytes] = []
-    kept = PackedRows(_supervised(rows, tokenizer, training, keys))
+    kept = PackedRows(_supervised(rows, tokenizer, training, keys, alive))
     if not kept:
         raise DatasetUnreadable(
             f"none of {len(rows.examples)} rows has a supervised token within max_length "
@@ -221,10 +228,15 @@ def _spans(rows: Rows, number: int, tokenizer: Tokenizer, training: Training) ->
 
 
 def _supervised(
-    rows: Rows, tokenizer: Tokenizer, training: Training, keys: list[bytes]
+    rows: Rows,
+    tokenizer: Tokenizer,
+    training: Training,
+    keys: list[bytes],
+    alive: Callable[[], None],
 ) -> Iterator[Row]:
     """Rows with a supervised token within `max_length`, in order; their keys go into `keys`."""
     for start in range(0, len(rows.examples), TOKENISED_AT_ONCE):
+        alive()
         numbers = range(start, min(start + TOKENISED_AT_ONCE, len(rows.examples)))
         spans = [_spans(rows, number, tokenizer, training) for number in numbers]
         for number, row in zip(numbers, _tokenised(spans, tokenizer, training), strict=True):

@@ -28,6 +28,19 @@ class Phases:
         if self._stop.is_set():
             raise Released(self.step)
 
+    def waiting(self, why: str) -> Callable[[], None]:
+        """To be called while another is waited for: says why, once; raises Released on stop."""
+        told = False
+
+        def wait() -> None:
+            nonlocal told
+            self.check()
+            if not told:
+                told = True
+                self._report({"kind": "log", "message": why})
+
+        return wait
+
     def enter(self, phase: Phase) -> None:
         self.check()
         self._entered.append((phase, time.monotonic()))

@@ -91,7 +91,7 @@ def execute(
                 spec.supervision,
                 tokenizer_digest=base.tokenizer_digest,
                 cache=cache,
-                waiting=phases.check,
+                waiting=phases.waiting("another run tokenises this dataset; waiting for it"),
             )
         if dataset_cached:
             report({"kind": "log", "message": "tokenised dataset from the cache"})

@@ -33,7 +33,7 @@ def tokenised(
     """`tokenise`, from the cache if it is there (then True), else into it. Raises the same."""
 
     def compute(alive: Alive) -> Entry:
-        done = split(rows, tokenizer, training)
+        done = split(rows, tokenizer, training, alive=alive)
         alive()
         dataset_of(*done, rows, training)  # refused before it is stored
         with cache.write(key) as writer:

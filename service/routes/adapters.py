@@ -12,7 +12,7 @@ from service.parts import Part, Parts
 from service.present import adapter_view
 from service.routes.wiring import After, Configured, Limit, Stored
 from service.schemas.views import Adapter, Page
-from service.uploads import intended, keep, limits, receiving, remove
+from service.uploads import intended, keep, limits, receiving, remove, sweep_uploads
 
 router = APIRouter(tags=["adapters"])
 
@@ -70,7 +70,8 @@ async def upload_adapter(
 ) -> Adapter:
     """A LoRA adapter as PEFT saves it. The same content for such a base is one adapter: 200."""
     base = await run_sync(intended, base_model, revision, settings)
-    with receiving(store, settings) as folder:
+    await run_sync(sweep_uploads, store, settings)
+    with receiving(settings) as folder:
         parts = await receive(request, folder, limits(settings))
         row, new = await run_sync(keep, store, settings, folder, parts, base)
     response.status_code = 201 if new else 200

@@ -40,7 +40,7 @@ class LawFilter(Strict):
     corpus: str | None = None
     group: str | None = None
     sweep: str | None = None
-    """Id of a sweep job: its children's points."""
+    """Id of a sweep job: its children's points, and those of the pilot that it goes on from."""
 
 
 class FitRequest(Strict):
@@ -130,7 +130,8 @@ class Law(View):
     metric: Metric
     created_at: str
     version: int | None
-    """Place among the fits of this group, form and metric; null for points sent by hand."""
+    """Place among the fits of one question as its points grew: of this form and metric, over the
+    whole group or one sweep's part of it, with this burn-in. Null for points sent by hand."""
     supersedes: str | None
     """The version before; it stays readable."""
     group: str | None

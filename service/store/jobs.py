@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select
 
+from service.digest import json_digest
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
 from service.pilot import children_of
@@ -32,7 +33,7 @@ class Jobs(Database):
         Raises IdempotencyKeyReused when the key came with another spec, and InvalidSpec for a
         pilot that cannot be.
         """
-        digest = spec_digest(_body(spec))
+        digest = json_digest(_body(spec))
         children = children_of(spec) if isinstance(spec, SweepSpec) else []
         with self._write() as connection:
             job = _add(connection, spec, children, digest, owner=owner, key=idempotency_key)
@@ -50,7 +51,7 @@ class Jobs(Database):
 
         Raises NotFound.
         """
-        digest = spec_digest(_body(spec))
+        digest = json_digest(_body(spec))
         with self._write() as connection:
             # Locked, so that of two who ask at once the second finds what the first made.
             lock = select(jobs.c.id).where(jobs.c.id == pilot_id).with_for_update()
@@ -74,7 +75,7 @@ class Jobs(Database):
     ) -> JobRow | None:
         """The job that this key and spec made; None for a new key. Raises IdempotencyKeyReused."""
         with self._read() as connection:
-            return _of_key(connection, idempotency_key, spec_digest(_body(spec)), owner)
+            return _of_key(connection, idempotency_key, json_digest(_body(spec)), owner)
 
     def job(self, job_id: str) -> JobRow:
         """Raises NotFound."""
@@ -121,13 +122,16 @@ class Jobs(Database):
         """Delete a finished job, its results and points; a sweep with its children.
 
         The row comes back so that the caller can remove what lies under `artifacts_prefix`.
-        Raises NotFound, or StillRunning also where a child or the child's sweep is unfinished.
+        Raises NotFound, or StillRunning also where a child, the child's sweep, or the sweep that
+        goes on from it is unfinished: that one measures only what is not here.
         """
         with self._write() as connection:
             job = read_job(connection, job_id)
+            own = [job_id, job.sweep_id]
+            onward = select(extensions.c.sweep_id).where(extensions.c.pilot_id.in_(own))
             family = connection.execute(
                 select(jobs.c.id, jobs.c.state)
-                .where(or_(jobs.c.id.in_([job_id, job.sweep_id]), jobs.c.sweep_id == job_id))
+                .where(or_(jobs.c.id.in_(own), jobs.c.sweep_id == job_id, jobs.c.id.in_(onward)))
                 .order_by(jobs.c.sweep_id.is_(None), jobs.c.id)  # children first
                 .with_for_update()
             ).all()
@@ -183,12 +187,6 @@ def _of_key(connection: Connection, key: str, digest: str, owner: str) -> JobRow
     return read_job(connection, earlier.id)
 
 
-def spec_digest(body: dict[str, Any]) -> str:
-    """sha256 of the spec's canonical JSON: two specs are one iff their digests are."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
 def _pair(key: str, value: str) -> str:
     return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()
 
@@ -212,7 +210,7 @@ def _add(
     if job_id is None:
         return None
     for child in children:
-        own = spec_digest(_body(child))
+        own = json_digest(_body(child))
         _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
     return read_job(connection, job_id)
 

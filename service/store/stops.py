@@ -11,7 +11,7 @@ from service.store.jobs import read_job
 from service.store.moves import CLAIMABLE, HELD, announce, move, record
 from service.store.rows import JobRow
 from service.store.sweeps import follow
-from service.tables import jobs
+from service.tables import extensions, jobs
 
 STOPPABLE = sources(JobState.CANCELLED)
 
@@ -38,7 +38,7 @@ class Stops(Database):
         """Queue a failed or cancelled job again, with a fresh budget of failures.
 
         A sweep at rest, however it ended, resumes its failed and cancelled children; a child
-        takes its sweep along.
+        takes its sweep along. Not those of an extended pilot: its extension runs them.
         Raises NotFound, NotResumable.
         """
         with self._write() as connection:
@@ -48,6 +48,10 @@ class Stops(Database):
                 sweep_id: str | None = job_id
             else:
                 again, sweep_id = [job_id], job.sweep_id
+            made = select(extensions.c.sweep_id).where(extensions.c.pilot_id == sweep_id)
+            onward = connection.execute(made).scalar_one_or_none()
+            if onward is not None:
+                raise NotResumable(f"{onward} goes on from {sweep_id}: resume that", job=onward)
             resumed = [child for child in again if _resume(connection, child)]
             if not resumed:
                 state = read_job(connection, job_id).state

@@ -55,6 +55,14 @@ def test_three_kinds_of_file_are_one_law(service, tmp_path: Path) -> None:
     assert law["provenance"]["left_out"]["burn_in"] == len([p for p in grid() if p["step"] < 30])
 
 
+def test_a_file_over_the_limit_names_the_setting_that_holds(service, tmp_path: Path) -> None:
+    csv = tmp_path / "points.csv"
+    csv.write_text(csv_of(grid()) + "\n" * 1_000_000)
+    ran = run(service, "fit", "--points", str(csv), *KL, exit_code=2)
+    assert "over 1000000 bytes" in ran.stderr
+    assert "FORGETTING_MAX_BODY_BYTES" in ran.stderr
+
+
 def test_faults_in_files_name_their_line(service, tmp_path: Path) -> None:
     csv = tmp_path / "points.csv"
     csv.write_text(csv_of(grid()).replace("\nr4-s1,4,4000,40,", "\nr4-s1,4,4000,soon,"))
@@ -123,7 +131,10 @@ def test_pictures_are_written(service, tmp_path: Path) -> None:
     run(service, "show", law_id, "--plot", str(tmp_path / "shown.svg"))
     assert ">limit " not in (tmp_path / "shown.svg").read_text()
     for bad in ("law.gif", "nowhere/law.svg"):
-        assert "--plot" in run(service, "plot", law_id, str(tmp_path / bad), exit_code=2).stderr
+        ran = run(service, "plot", law_id, str(tmp_path / bad), exit_code=2)
+        assert "Invalid value for FILE: " in ran.stderr
+        ran = run(service, "show", law_id, "--plot", str(tmp_path / bad), exit_code=2)
+        assert "Invalid value for --plot: " in ran.stderr
     run(service, "plot", law_id, str(tmp_path / "law.svg"), "--kind", "loss", exit_code=2)
 
 

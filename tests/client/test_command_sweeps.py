@@ -3,6 +3,7 @@
 import io
 import json
 
+from forgetting_client.command.pilot_page import trial
 from forgetting_client.command.sweep_watch import PlainBoard
 
 from tests.results import run_next
@@ -65,7 +66,8 @@ def test_a_pilot_predicts_the_far_corner_and_goes_on(service) -> None:
     (law,) = service.client.fit_law(filter={"sweep": pilot}, metric="kl", forms=["joint"])
     said = service.client.predict(law["id"], rank=256, step=20)
     assert f"Expected kl at rank 256, step 20: {said['value']:#.4g}, a new run within [" in shown
-    assert shown.endswith("; extrapolated")
+    assert "; extrapolated The interval holds only if the law's form does out there" in shown
+    assert shown.endswith("too small to try it on points held out.")
     watched = words(service.forgetting("jobs", "watch", pilot).stdout)
     assert "Expected kl at rank 256" in watched
     assert f"forgetting jobs extend {pilot}" in watched
@@ -75,6 +77,21 @@ def test_a_pilot_predicts_the_far_corner_and_goes_on(service) -> None:
     assert json.loads(again.stdout)["id"] == whole
     assert f"goes on from {pilot}" in words(service.forgetting("jobs", "show", whole).stdout)
     assert "jobs extend" not in service.forgetting("jobs", "watch", pilot).stdout
+
+
+def test_a_prediction_stands_beside_what_the_law_missed() -> None:
+    later, edge = {"errors": {"joint": {"mae": 0.28}, "linear": {"mae": 0.1}}}, {"errors": {}}
+    law = {"form": "joint", "judgement": {"held_out": {"later_steps": later, "edge_rank": edge}}}
+    said = "Fitted without them, it missed later steps by 0.2800 nats on average."
+    assert trial(law).endswith(said)
+    edge["errors"] = {"joint": {"mae": 0.05}}
+    said = "missed later steps by 0.2800 and a smallest or largest rank by 0.05000 nats on average."
+    assert trial(law).endswith(said)
+    # What a service says of a law that it could not try.
+    small = "too small to try it"
+    for held_out in ({"later_steps": None}, {"later_steps": {"errors": {"joint": None}}}):
+        assert small in trial({"form": "joint", "judgement": {"held_out": held_out}})
+    assert small in trial({"form": "joint", "judgement": None})
 
 
 def test_a_pilot_whose_points_do_not_suffice_says_so(service) -> None:

@@ -118,3 +118,24 @@ def test_a_checkpoint_without_the_metric_is_left_out_and_counted(
     (law,) = listed(sqlite_api, metric="ce_hard", form="linear")
     assert law["provenance"]["left_out"]["unmeasured"] == 2
     assert (len(law["points"]), law["n_points"]) == (6, 4)
+
+
+def test_a_part_of_a_family_is_a_series_of_its_own_too(
+    api: TestClient, store: Store, finetune: Json
+) -> None:
+    grid = {"type": "sweep", "ranks": [2, 8, 32], "seeds": [17], "learning_rates": [1e-4, 1e-3]}
+    sweep = api.post("/jobs", json=finetune | grid).json()["id"]
+    for _ in range(6):
+        run_next(store)
+    run_ranks(api, store, finetune, [64])
+
+    def fit(**wanted: Any) -> Json:
+        answer = api.post("/laws", json={"forms": ["joint_lr"], "filter": wanted})
+        law: Json = answer.json()["data"][0]
+        return law
+
+    part = fit(sweep=sweep)
+    whole = fit(base_model="tiny")
+    assert whole["group"] == part["group"]
+    assert whole["n_points"] > part["n_points"]
+    assert (part["version"], whole["version"], whole["supersedes"]) == (1, 1, None)

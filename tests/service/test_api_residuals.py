@@ -87,6 +87,17 @@ def test_it_is_kept_until_there_are_other_points(
     assert api.get(f"/laws/{first['id']}").status_code == 200
 
 
+def test_points_that_are_deleted_meanwhile_are_no_fault(
+    api: TestClient, store: Store, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = store.points
+    gone: list[PointGroup] = []
+    monkeypatch.setattr(store, "points", lambda **by: gone if "group" in by else stored(**by))
+    job = api.get(f"/jobs/{ids[1]}").json()
+    assert job["law"] is None
+    assert "there are 0" in job["law_reason"]
+
+
 def test_lists_do_not_compute_it(api: TestClient, store: Store, ids: list[str]) -> None:
     assert {job["law"] for job in api.get("/jobs").json()["data"]} == {None}
     assert store.list_laws()[0] == []

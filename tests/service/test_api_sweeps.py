@@ -235,6 +235,26 @@ def test_a_pilot_whose_continuation_was_deleted_can_be_extended_again(
     assert show(api, second)["extends"] is None
 
 
+def test_what_an_extension_measures_is_neither_deleted_nor_measured_beside_it(
+    api: TestClient, finetune: Json, store: Store
+) -> None:
+    pilot = finished_pilot(api, finetune, store)
+    runs = [row.id for row in store.list_jobs(sweep=pilot["id"])[0]]
+    (failed,) = (child["job"] for child in show(api, pilot)["failed_children"])
+    whole = api.post(pilot["pilot"]["extend"]).json()["id"]
+    for job in (pilot["id"], runs[0]):
+        refused = api.delete(f"/v1/jobs/{job}")
+        assert (refused.status_code, refused.json()["code"]) == (409, "still_running")
+        assert whole in refused.json()["detail"]
+    for job in (pilot["id"], failed):
+        refused = api.post(f"/v1/jobs/{job}/resume")
+        assert (refused.status_code, refused.json()["code"]) == (409, "not_resumable")
+        assert refused.json()["details"] == {"job": whole}
+    api.post(f"/v1/jobs/{whole}/cancel")
+    assert api.delete(f"/v1/jobs/{whole}").status_code == 204
+    assert api.post(f"/v1/jobs/{pilot['id']}/resume").status_code == 202
+
+
 def test_two_who_extend_at_once_get_one_job(api: TestClient, finetune: Json, store: Store) -> None:
     pilot = finished_pilot(api, finetune, store)
     with ThreadPoolExecutor(4) as pool:

@@ -1,6 +1,7 @@
 """A tokenised dataset from the cache is the one that was computed, bit for bit."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from service.schemas.spec import Dataset, Lora, Training
 from service.settings import Settings
 from tests.worker.conftest import make_tokenizer
 from worker.cache import MANIFEST, Cache
-from worker.data import Rows, TokenisedDataset, load_rows, tokenise
+from worker.data import Rows, TokenisedDataset, load_rows, split, tokenise
+from worker.phases import Phases
 from worker.tokenised import dataset_key, tokenised
+from worker.train import Released
 
 DIGEST = "sha256:t"
 
@@ -125,3 +128,24 @@ def test_a_refused_dataset_is_not_stored(
     with pytest.raises(DatasetUnreadable, match="none of 30 rows"):
         ask(rows, tokenizer, training(max_length=2, loss_on="completion"), cache)
     assert list(cache.folder.iterdir()) == []
+
+
+def test_tokenising_gives_signs_of_life(
+    rows: Rows, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them, who waits would take a long dataset's process for dead."""
+    monkeypatch.setattr("worker.data.TOKENISED_AT_ONCE", 10)
+    signs: list[None] = []
+    split(rows, tokenizer, training(), alive=lambda: signs.append(None))
+    assert len(signs) == 3
+
+
+def test_who_waits_says_why_once_and_obeys_a_stop() -> None:
+    stop, told = threading.Event(), []
+    wait = Phases(told.append, stop).waiting("another run is at it")
+    wait()
+    wait()
+    assert told == [{"kind": "log", "message": "another run is at it"}]
+    stop.set()
+    with pytest.raises(Released):
+        wait()

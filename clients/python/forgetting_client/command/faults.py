@@ -21,7 +21,8 @@ ADVICE: dict[type[errors.ForgettingError], str] = {
     errors.NotResumable: "`forgetting jobs show ID` tells where the job stands.",
     errors.StillRunning: "Cancel it first: `forgetting jobs cancel ID`.",
     errors.AdapterInUse: "`forgetting jobs list` tells which jobs wait or run.",
-    errors.PayloadTooLarge: "The service's FORGETTING_MAX_ADAPTER_BYTES sets the limit.",
+    errors.PayloadTooLarge: "The service's FORGETTING_MAX_BODY_BYTES sets the limit, "
+    "FORGETTING_MAX_ADAPTER_BYTES that of an adapter.",
     errors.IdempotencyKeyReused: "Use a new --idempotency-key, or none.",
     errors.DigestMismatch: "Download it again; if it stays so, the stored artifact is damaged.",
     errors.ServiceFault: "Try again later; if it stays so, the service's log has more.",

@@ -1,4 +1,4 @@
-"""`forgetting jobs …`: submit, list, show, watch, cancel, resume, extend, delete, result, fetch."""
+"""`forgetting jobs …`, from submit to download."""
 
 import sys
 from pathlib import Path
@@ -10,12 +10,12 @@ from forgetting_client.command.faults import USAGE
 from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.session import session_of
 from forgetting_client.command.spec import split
-from forgetting_client.command.submit import submit
+from forgetting_client.command.submit import EXAMPLES, submit
 
 app = typer.Typer(
     help="Fine-tune, measure, follow, fetch.", no_args_is_help=True, rich_markup_mode=None
 )
-app.command("submit")(submit)
+app.command("submit", epilog=EXAMPLES)(submit)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="job_…")]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -26,9 +26,10 @@ def list_jobs(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     job_type: Annotated[
-        Literal["finetune", "evaluate", "sweep"] | None, typer.Option("--type")
+        Literal["finetune", "evaluate", "sweep"] | None,
+        typer.Option("--type", help="Only of this type."),
     ] = None,
-    base_model: Annotated[str | None, typer.Option()] = None,
+    base_model: Annotated[str | None, typer.Option(help="Only on this base.")] = None,
     sweep: Annotated[str | None, typer.Option(help="Children of this sweep.")] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="With this label. Repeatable.")

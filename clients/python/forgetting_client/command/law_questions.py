@@ -25,6 +25,16 @@ Rank = Annotated[int | None, typer.Option(help="LoRA rank.")]
 Params = Annotated[int | None, typer.Option(help="Trainable parameters, P.")]
 Rate = Annotated[float | None, typer.Option(help="Peak, of a joint_lr law.")]
 
+PREDICT_EXAMPLES = """\b
+forgetting laws predict law_… --rank 64 --step 500
+forgetting laws predict law_… --rank 64 --max-forgetting 0.3    up to which step?
+forgetting laws predict law_… --ft-loss 2.1                     of a linear law
+"""
+PLAN_EXAMPLES = """\b
+forgetting laws plan law_… --max-loss 2.1 --ranks 8,16,32
+forgetting laws plan law_… --max-forgetting 0.3
+"""
+
 
 def predict(
     context: typer.Context,
@@ -125,7 +135,9 @@ def plan(
 def plot(
     context: typer.Context,
     law_id: LawId,
-    file: Annotated[str, typer.Argument(metavar="FILE.svg|FILE.png")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.svg|FILE.png", help="The name says which format.")
+    ],
     kind: Annotated[
         Literal["loss", "steps"] | None, typer.Option(help="Default: what the form is drawn over.")
     ] = None,
@@ -133,7 +145,7 @@ def plot(
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
 ) -> None:
     """Write the law's picture: data, fit, 95 % band, and in grey what lies beyond the points."""
-    path = picture_path(file)
+    path = picture_path(file, "FILE")
     assert path is not None
     session = session_of(context)
     with session.connect() as client:

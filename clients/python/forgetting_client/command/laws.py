@@ -19,19 +19,29 @@ app = typer.Typer(
 
 Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
 Form = Literal["linear", "joint", "joint_lr"]
+Base = Annotated[str | None, typer.Option(help="Of runs on this base: name or digest.")]
+Trained = Annotated[str | None, typer.Option(help="Trained on this: name or digest.")]
+Measured = Annotated[str | None, typer.Option(help="Measured on this: name or digest.")]
 Recipe = Annotated[str | None, typer.Option(help="Digest of a recipe.")]
 MetricOption = Annotated[Metric, typer.Option(help="Of forgetting; or the fine-tuning loss.")]
+FIT_EXAMPLES = """\b
+forgetting laws fit --sweep job_… --metric kl
+forgetting laws fit --points runs.csv --metric kl --plot law.svg
+\b
+run,rank,trainable_params,step,ft_loss,kl        the head of such a file
+seed-1,8,98304,40,2.41,0.12                      one line per checkpoint
+"""
 
 
 @app.command("list")
 def list_laws(
     context: typer.Context,
-    form: Annotated[Form | None, typer.Option()] = None,
+    form: Annotated[Form | None, typer.Option(help="Only these.")] = None,
     metric: MetricOption = "ce_soft",
     group: Recipe = None,
-    base_model: Annotated[str | None, typer.Option()] = None,
-    dataset: Annotated[str | None, typer.Option()] = None,
-    corpus: Annotated[str | None, typer.Option()] = None,
+    base_model: Base = None,
+    dataset: Trained = None,
+    corpus: Measured = None,
     versions: Annotated[
         bool, typer.Option("--all-versions", help="Also laws that newer points superseded.")
     ] = False,
@@ -80,7 +90,7 @@ def show_law(context: typer.Context, law_id: LawId, plot: Plot = None, limit: Li
     show(*law_page(law))
 
 
-@app.command("fit")
+@app.command("fit", epilog=FIT_EXAMPLES)
 def fit(
     context: typer.Context,
     points: Annotated[
@@ -93,8 +103,8 @@ def fit(
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="The points of this sweep's children.")] = None,
     base_model: Annotated[str | None, typer.Option(help="Points of jobs on this base.")] = None,
-    dataset: Annotated[str | None, typer.Option()] = None,
-    corpus: Annotated[str | None, typer.Option()] = None,
+    dataset: Trained = None,
+    corpus: Measured = None,
     group: Recipe = None,
     metric: MetricOption = "ce_soft",
     form: Annotated[Form | None, typer.Option(help="Default: linear and joint.")] = None,
@@ -149,6 +159,6 @@ def of_law(path: Path, laws: list[Any], law: Any) -> Path:
     return path.with_stem(f"{path.stem}-{mark}")
 
 
-app.command("predict")(law_questions.predict)
-app.command("plan")(law_questions.plan)
+app.command("predict", epilog=law_questions.PREDICT_EXAMPLES)(law_questions.predict)
+app.command("plan", epilog=law_questions.PLAN_EXAMPLES)(law_questions.plan)
 app.command("plot")(law_questions.plot)

@@ -38,13 +38,13 @@ def lines_of(source: str, content: bytes) -> list[Any]:
     return points
 
 
-def picture_path(text: str | None) -> Path | None:
-    """Where a picture goes; its name says which format."""
+def picture_path(text: str | None, param: str = "--plot") -> Path | None:
+    """Where a picture goes; its name says which format. `param` is blamed for it."""
     if text is None:
         return None
     path = Path(text)
     if path.suffix.lower() not in (".svg", ".png"):
-        raise typer.BadParameter(f"{text}: the name must end in .svg or .png", param_hint="--plot")
+        raise typer.BadParameter(f"{text}: the name must end in .svg or .png", param_hint=param)
     if not path.parent.is_dir():
-        raise typer.BadParameter(f"{path.parent} is no folder", param_hint="--plot")
+        raise typer.BadParameter(f"{path.parent} is no folder", param_hint=param)
     return path

@@ -10,6 +10,12 @@ from forgetting_client.command.adapters import upload_local
 from forgetting_client.command.output import emit, emit_json, say
 from forgetting_client.command.session import session_of
 
+EXAMPLES = """\b
+forgetting jobs submit --base-model BASE --dataset rows.jsonl --rank 16 --watch
+forgetting jobs submit --base-model BASE --dataset rows.jsonl --ranks 8,16,32,64,128,256 --pilot
+forgetting jobs submit --base-model BASE --adapter job_…:140 --adapter path/to/adapter
+"""
+
 
 def submit(
     context: typer.Context,

@@ -77,7 +77,8 @@ def epilogue(client: ForgettingClient, job: Job) -> Iterator[str]:
         if job["pilot"] and job["pilot"]["extended_by"] is None:
             yield from prophecy(client, job)
             yield f"Go on with the whole sweep: forgetting jobs extend {job['id']}"
-    if job["status"] in ("failed", "cancelled") or lost:
+    extended = job["pilot"] is not None and job["pilot"]["extended_by"] is not None
+    if (job["status"] in ("failed", "cancelled") or lost) and not extended:
         yield f"Try again: forgetting jobs resume {job['id']}"
 
 
