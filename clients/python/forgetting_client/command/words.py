@@ -108,8 +108,9 @@ def subject(job: Job) -> str:
         )
     training = spec["training"]
     ranks = spec["ranks"] if job["type"] == "sweep" else [training["lora"]["r"]]
+    seed = f", seed {training['seed']}" if job["sweep"] else ""
     listed = ",".join(map(str, ranks))
-    return f"{spec['dataset']['path']}, rank {listed}, {training['max_steps']} steps"
+    return f"{spec['dataset']['path']}, rank {listed}{seed}, {training['max_steps']} steps"
 
 
 def adapter(one: Mapping[str, Any]) -> str:
