@@ -97,7 +97,7 @@ def demonstrate(
     err.print(f"{n_plotted} plotted numbers are what the service answers.")
     files = [str(path.resolve()) for path in written]
     if not arguments.json:
-        out.print("Pictures:", *files, sep="\n  ")
+        out.print("Pictures:", *written, sep="\n  ")
     summary = findings.summary(points, found)
     return summary | {"sweep": job["id"], "n_checked": n_plotted, "pictures": files}
 

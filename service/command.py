@@ -183,7 +183,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise SystemFault(
                 f"Port {port} of {host} cannot be taken ({error.strerror}): stop what uses it, "
-                "or choose another with --port (0 takes any free one)."
+                "or choose another with --port or FORGETTING_PORT (0 takes any free one)."
             ) from error
         yield listening
 

@@ -7,7 +7,7 @@ from typing import Any
 from service.errors import CorpusUnreadable
 from service.schemas.spec import Evaluation
 from service.settings import Settings
-from service.sources import WIKITEXT_HUB, find, is_hub_id, is_wikitext, resolve_file
+from service.sources import WIKITEXT_HUB, find, is_hub_id, is_wikitext, resolve_file, roots_of
 
 PARAM = "evaluation.corpus"
 ROWS = frozenset({".jsonl", ".json", ".ndjson"})
@@ -20,7 +20,7 @@ def check_corpus(evaluation: Evaluation, settings: Settings, *, first_bytes: int
     hub_id = WIKITEXT_HUB[0] if is_wikitext(name) else name
     if found is None and is_hub_id(hub_id):
         if not settings.allow_hub:
-            said = f"no file named {name} under the allowed roots; hub ids are switched off here"
+            said = f"no file named {name} under {roots_of(PARAM)}; hub ids are switched off here"
             raise CorpusUnreadable(said, param=PARAM)
         from service import hub
 

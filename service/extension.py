@@ -24,7 +24,7 @@ def extend(store: Store, settings: Settings, job_id: str) -> tuple[JobRow, bool]
         return store.job(earlier), True
     if job.state not in TERMINAL:
         raise NotFinished(
-            f"{job_id} is {job.state}; a pilot is extended once it is at rest", status=job.state
+            f"{job_id} is {job.state}; a pilot is extended once it has ended", status=job.state
         )
     whole = SweepSpec.model_validate(job.spec | {"pilot": False})
     admit(whole, settings, jobs=store)

@@ -31,6 +31,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from service.errors import ModelUnavailable, UserError
+from service.sources import roots_of
 from service.weights import (
     ModelFiles,
     TensorHeader,
@@ -143,14 +144,14 @@ def _answers(name: str, kind: str, error: type[UserError], param: str) -> Iterat
     except RevisionNotFoundError as cause:
         raise error(f"{kind} {name} has no such revision", param="revision") from cause
     except (RepositoryNotFoundError, HFValidationError) as cause:
-        said = f"no {kind} {name} under the allowed roots or on the hub"
+        said = f"no {kind} {name} under {roots_of(param)} or on the hub"
         raise error(said, param=param) from cause
     except (NotASafetensorsRepoError, SafetensorsParsingError) as cause:
         said = f"{kind} {name} has no readable safetensors; pickled weights are refused"
         raise error(said, param=param) from cause
     except (OfflineModeIsEnabled, httpx2.HTTPError, OSError, ValueError) as cause:
         said = (
-            f"no {kind} {name} under the allowed roots or in the hub cache, "
+            f"no {kind} {name} under {roots_of(param)} or in the hub cache, "
             f"and the hub does not answer ({type(cause).__name__})"
         )
         raise error(said, param=param) from cause

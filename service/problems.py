@@ -240,6 +240,8 @@ def message(fault: Mapping[str, Any]) -> str:
         return f"expected one of {fault['ctx']['expected_tags']}"
     if fault["type"] == "union_tag_not_found":
         return "required"
+    if fault["type"] == "extra_forbidden":
+        return "no such field; /docs and /openapi.json list them"
     said = str(fault["msg"]).removeprefix("Value error, ")
     return re.sub(r"^(Input|Field|String|List|Dictionary) ", lambda m: m[0].lower(), said)
 

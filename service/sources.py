@@ -140,6 +140,10 @@ def _missing(param: str) -> type[UserError]:
     return _MISSING[param.split(".")[0]]
 
 
+def roots_of(param: str) -> str:
+    return f"the allowed roots ({_VARIABLE[param.split('.')[0]]})"
+
+
 def _no_root(param: str) -> str:
     return f"no root is configured for it; set {_VARIABLE[param.split('.')[0]]}"
 
@@ -149,4 +153,4 @@ def _why(name: str, found: Path | None, roots: Sequence[Path], kind: str, *, par
         return f"{name} is not a {kind}"
     if not roots:
         return f"no {kind} named {name}: {_no_root(param)}"
-    return f"no {kind} named {name} under the allowed roots"
+    return f"no {kind} named {name} under {roots_of(param)}"

@@ -56,8 +56,8 @@ class Stops(Database):
             if not resumed:
                 state = read_job(connection, job_id).state
                 raise NotResumable(
-                    f"{job_id} is {state}; only failed and cancelled jobs resume, and a sweep "
-                    "at rest with such children",
+                    f"{job_id} is {state}; only failed and cancelled jobs resume, and an ended "
+                    "sweep that has such children",
                     status=state,
                 )
             follow(connection, sweep_id)

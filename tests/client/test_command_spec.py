@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 from forgetting_client.command import spec as specs
+from forgetting_client.command.adapters import upload_local
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -160,3 +161,19 @@ def test_stdin_and_points(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.text())
 def test_any_value_can_be_sent(text: str) -> None:
     json.dumps(specs.literal(text), allow_nan=False)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_an_adapter_that_must_be_here_and_is_not_is_said_here(tmp_path, monkeypatch, made) -> None:
+    monkeypatch.chdir(tmp_path)
+    if made:
+        Path("my-lora").mkdir()
+    spec = build(adapters=["./my-lora"], flags={"base_model": "tiny"})
+    with pytest.raises(typer.BadParameter, match="adapter_config" if made else "no folder here"):
+        upload_local(None, spec, ["./my-lora"])  # type: ignore[arg-type]
+
+
+def test_other_folders_are_left_to_the_service() -> None:
+    spec = build(adapters=["theirs/lora"], flags={"base_model": "tiny"})
+    upload_local(None, spec, ["theirs/lora"])  # type: ignore[arg-type]
+    assert spec["adapters"] == [{"path": "theirs/lora"}]

@@ -59,7 +59,7 @@ def test_a_pilot_predicts_the_far_corner_and_goes_on(service) -> None:
     assert "Expected kl" not in shown
     refused = service.forgetting("jobs", "extend", pilot)
     assert refused.exit_code == 2
-    assert "at rest" in refused.stderr
+    assert "has ended" in refused.stderr
     for _ in range(6):
         run_next(service.store)
     shown = words(service.forgetting("jobs", "show", pilot).stdout)

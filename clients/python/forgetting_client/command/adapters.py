@@ -112,7 +112,12 @@ def upload_local(
 
     for wanted in spec.get("adapters") or ():
         path = wanted.get("path") if isinstance(wanted, dict) else None
-        if path is None or path not in (named or ()) or not is_adapter(Path(path)):
+        if path is None or path not in (named or ()):
+            continue
+        if not is_adapter(Path(path)):
+            if path.startswith(("./", "../", "~")):  # no name of a folder there
+                why = "has no adapter_config.json" if Path(path).is_dir() else "is no folder here"
+                raise typer.BadParameter(f"{path} {why}", param_hint="--adapter")
             continue
         if not isinstance(spec.get("base_model"), str):
             raise typer.BadParameter(f"{path} is a folder here: --base-model must say of what")

@@ -17,7 +17,8 @@ ADVICE: dict[type[errors.ForgettingError], str] = {
     "--server or FORGETTING_URL.",
     errors.UnexpectedReply: "Check --server or FORGETTING_URL; `forgetting doctor` tells more.",
     errors.Unauthorized: "Set FORGETTING_API_KEY to a key of this service.",
-    errors.NotFinished: "`forgetting jobs watch ID` follows the job until there is a result.",
+    errors.NotFinished: "`forgetting jobs watch ID` follows a job to its end; "
+    "`forgetting jobs resume ID` takes up one that failed or was cancelled.",
     errors.NotResumable: "`forgetting jobs show ID` tells where the job stands.",
     errors.StillRunning: "Cancel it first: `forgetting jobs cancel ID`.",
     errors.AdapterInUse: "`forgetting jobs list` tells which jobs wait or run.",

@@ -237,9 +237,10 @@ def checkpoint_table(checkpoints: Sequence[CheckpointView]) -> Table:
 
 def notes(result: Result) -> Iterable[str]:
     provenance = result["provenance"]
+    plural = "document" if result["n_documents"] == 1 else "documents"
     yield (
         f"{result['n_positions']:,} tokens in {result['n_windows']:,} windows, "
-        f"{result['n_documents']:,} documents; by {result['engine']['name']} "
+        f"{result['n_documents']:,} {plural}; by {result['engine']['name']} "
         f"({provenance['dtype']} on {provenance['device']}); noise floor "
         f"{number(result['noise_floor']['kl'])}"
     )

@@ -68,7 +68,8 @@ def list_laws(
     if laws:
         show(law_table(laws))
     elif not pending:
-        say("No laws yet: they come from finished jobs. A sweep is the way: jobs submit --ranks …")
+        say(f"No laws yet of {metric}; --metric names another kind of forgetting.")
+        say("Laws come from finished jobs. A sweep is the way: jobs submit --ranks …")
     for one in pending:
         say(pending_line(one))
 

@@ -121,7 +121,7 @@ class LiveBoard:
 
 
 def at_work(child: Job) -> str:
-    return progress(child).replace("_", " ") if child["phase"] else "starting"
+    return progress(child) if child["phase"] else "starting"
 
 
 def now() -> str:

@@ -65,7 +65,7 @@ def took(job: Job) -> str | None:
 
 def progress(job: Job) -> str:
     """`training 140/260 steps`, or nothing to say."""
-    parts = [job["phase"]] if job["phase"] else []
+    parts = [job["phase"].replace("_", " ")] if job["phase"] else []
     if job["progress"]:
         parts.append(fraction(job["progress"]))
     return " ".join(parts) or NOTHING
@@ -73,6 +73,8 @@ def progress(job: Job) -> str:
 
 def standing(job: Job) -> str:
     """The status, with how far the present phase, or a sweep as a whole, is: `running 27%`."""
+    if job.get("cancel_requested"):
+        return status(job)
     if job["status"] == "running" and job.get("work"):
         return f"{status(job)} {job['work']['share_done']:.0%}"  # type: ignore[index]
     part = job["progress"]
@@ -86,6 +88,8 @@ def outlook(job: Job) -> str:
     work = job["work"]
     if work is None:
         return NOTHING
+    if job.get("cancel_requested"):  # the children that will not run count as done
+        return "stopping"
     left = work["eta_seconds"]
     time_left = "" if left is None else f", about {span(left)} left"
     return f"{work['share_done']:.0%} done{time_left}"
@@ -108,8 +112,9 @@ def subject(job: Job) -> str:
         )
     training = spec["training"]
     ranks = spec["ranks"] if job["type"] == "sweep" else [training["lora"]["r"]]
+    seed = f", seed {training['seed']}" if job["sweep"] else ""
     listed = ",".join(map(str, ranks))
-    return f"{spec['dataset']['path']}, rank {listed}, {training['max_steps']} steps"
+    return f"{spec['dataset']['path']}, rank {listed}{seed}, {training['max_steps']} steps"
 
 
 def adapter(one: Mapping[str, Any]) -> str:
