@@ -68,7 +68,7 @@ def both_errors(
 
 
 def _moments(known: Measured) -> tuple[Floats, Floats]:
-    """Mean (2,) and covariance (2, 2) of (L_ft, L_f), every run counting the same."""
+    """Mean (2,) and covariance (2, 2) of (L_ft, L_f), weighted as in a fit."""
     columns = np.array([known.ft_loss, known.value])
     mean = np.average(columns, axis=1, weights=known.weight)
     off = columns - mean[:, None]
