@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.laws import residual as maths
 from service.laws.law import LawFit
 from service.laws.quantities import LawError, Point
+from service.laws.residual import compare, others
 from service.schemas.laws import Form
 from service.schemas.result import JobLaw, LawResidual
 from service.store import JobRow, PointGroup, Store
@@ -52,10 +52,10 @@ def _against_others(
     store: Store, group: str, point: Point, form: Form, law_of: LawOf
 ) -> LawResidual:
     (whole,) = store.points(group=group)
-    kept = {other.run for other in maths.others([Point(**p) for p in whole.points], point.run)}
-    others = PointGroup(group, whole.recipe, [p for p in whole.points if p["run"] in kept])
-    body = law_of(others, form)
-    found = maths.compare(LawFit.from_json(body["fit"]), point)
+    kept = {other.run for other in others([Point(**p) for p in whole.points], point.run)}
+    beside = PointGroup(group, whole.recipe, [p for p in whole.points if p["run"] in kept])
+    body = law_of(beside, form)
+    found = compare(LawFit.from_json(body["fit"]), point)
     return LawResidual(
         id=body["id"],
         form=found.form,
