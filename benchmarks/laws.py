@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import curve_fit
 
+from benchmarks.bootstrap import wild_cluster
 from service.laws import LawFit, Point, fit
-from service.laws.bootstrap import wild_cluster
 from service.laws.forgetting import (
     LLAMA_2_7B_PARAMS_PER_RANK,
     NEWS,

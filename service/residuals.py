@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from service.laws import residual as maths
 from service.laws.law import LawFit
 from service.laws.quantities import LawError, Point
+from service.laws.residual import compare, others
 from service.schemas.laws import Form
 from service.schemas.result import JobLaw, LawResidual
 from service.store import JobRow, PointGroup, Store
@@ -31,8 +31,8 @@ def job_law(store: Store, job: JobRow, law_of: LawOf) -> dict[str, Any]:
         stored = [other for whole in store.points(group=group.group) for other in whole.points]
         for form in forms:
             try:
-                others = replace(group, points=_others(stored, run))
-                found.append(_against(others, Point(**point), form, law_of))
+                beside = replace(group, points=_others(stored, run))
+                found.append(_against(beside, Point(**point), form, law_of))
             except LawError as error:
                 reason = reason or error.message
         forms = ("linear",)
@@ -53,14 +53,14 @@ def runs_of(job: JobRow) -> list[str]:
 
 def _others(points: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
     """Raises TooFewPoints."""
-    kept = {other.run for other in maths.others([Point(**point) for point in points], run)}
+    kept = {other.run for other in others([Point(**point) for point in points], run)}
     return [point for point in points if point["run"] in kept]
 
 
-def _against(others: PointGroup, point: Point, form: Form, law_of: LawOf) -> LawResidual:
+def _against(beside: PointGroup, point: Point, form: Form, law_of: LawOf) -> LawResidual:
     """Raises LawError."""
-    body = law_of(others, form)
-    found = maths.compare(LawFit.from_json(body["fit"]), point)
+    body = law_of(beside, form)
+    found = compare(LawFit.from_json(body["fit"]), point)
     return LawResidual(
         id=body["id"],
         form=found.form,

@@ -10,11 +10,19 @@ from dataclasses import replace
 from typing import Literal, TypedDict
 
 from service.laws.across_law import AcrossFit
-from service.laws.exposure import Exposure, checked, domain_of, rates_of
+from service.laws.exposure import Exposure, checked, rates_of
 from service.laws.fit import fit
 from service.laws.law import LawFit
-from service.laws.predict import Prediction, predict
-from service.laws.quantities import MAX_COUNT, BadQuery, LawError, Point, Target, TooFewPoints
+from service.laws.predict import ONE_RUN, Prediction, beyond, outside, predict
+from service.laws.quantities import (
+    MAX_COUNT,
+    BadQuery,
+    LawError,
+    Point,
+    Target,
+    TooFewPoints,
+    domain_of,
+)
 from service.laws.rates import (
     CHOICES,
     EXACT_NATS,
@@ -28,9 +36,6 @@ from service.laws.rates import (
 )
 
 __all__ = ["AcrossFit", "fit_across", "predict_across", "predict_either"]
-
-FAR = 1.0
-"""Distance, in widths of the domain, from which a prediction is called far."""
 
 
 class Place(TypedDict):
@@ -169,24 +174,21 @@ def predict_across(
         }
         asked = _with_gamma(asked, law, count, rate, place)
     distances = {"trainable_params": asked.distances["trainable_params"]}
-    distances |= {name: _outside(value, span) for name, (value, span) in axes.items()}
+    distances |= {name: outside(value, span) for name, (value, span) in axes.items()}
     if law.scale.gamma is not None:
         distances["exposure"] = asked.distances["step"]
-    kept = [line for line in asked.warnings if not line.startswith("extrapolating: step ")]
-    for name, (_, (low, high)) in axes.items():
-        if distances[name] > 0:
-            far = ", far" if distances[name] > FAR else ""
-            kept.append(
-                f"extrapolating: {name} is {distances[name]:.2g} widths outside "
-                f"{low:g} to {high:g}{far}"
-            )
+    spans: dict[str, tuple[float, float]] = {"trainable_params": law.domain.trainable_params}
+    lines = beyond(distances, spans | {name: span for name, (_, span) in axes.items()})
     if distances.get("exposure", 0.0) > 0:
-        kept.append("extrapolating: no run was trained so much, or so little, at any rate")
+        lines.append("extrapolating: no run was trained so much, or so little, at any rate")
+    # The joint law itself speaks of exposures where it says steps.
+    own = ("extrapolating:", "beyond_form:")
+    lines += [line for line in asked.warnings if not line.startswith(own)]
     return replace(
         asked,
         extrapolating=any(distance > 0 for distance in distances.values()),
         distances=distances,
-        warnings=tuple(kept),
+        warnings=tuple(lines),
     )
 
 
@@ -223,7 +225,7 @@ def _with_gamma(
         params = (law.params_per_rank or 1.0) * (place["rank"] or 1)
     halves = law.gamma_error.band(law.law, law.scale, trainable_params=params, step=step, rate=rate)
     if halves is None:
-        return replace(asked, ci95=None, pi95=None)
+        return replace(asked, ci95=None, pi95=None, warnings=(*asked.warnings, ONE_RUN))
     curve, run = halves
     return replace(
         asked,
@@ -248,13 +250,3 @@ def _countable(units: float, field: str) -> float:
     if not 1 <= units <= MAX_COUNT:
         raise BadQuery(f"{field} is too far from what was measured", field=field)
     return units
-
-
-def _outside(value: float, span: tuple[float, float]) -> float:
-    """Distance from the span in widths of its logarithm."""
-    low, high = float(span[0]), float(span[1])
-    if low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
-        return 0.0
-    if not 0 < low < high:
-        return math.inf
-    return max(math.log(low / value), math.log(value / high)) / math.log(high / low)

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from service.laws import curve
 from service.laws.fit import Loss, fit
 from service.laws.law import LawFit
 from service.laws.measured import Measured, Places
+from service.laws.predict import expected
 from service.laws.quantities import Floats, Form, Target
 from service.laws.rivals import (
     Fitter,
@@ -54,9 +52,8 @@ def law_of(known: Measured, form: Form, *, seed: int = 17, loss: Loss = "soft_l1
 def values_of(law: LawFit, places: Places) -> Floats:
     """What a law expects at k places: (k,)."""
     if law.form == "linear":
-        slope, level = law.values
-        return np.asarray(level - slope * places.ft_loss)
-    return curve.evaluate(np.array(law.values), places.params, places.step)
+        return expected(law, ft_loss=places.ft_loss)
+    return expected(law, trainable_params=places.params, step=places.step)
 
 
 def forms_of(metric: Target) -> tuple[Form, ...]:

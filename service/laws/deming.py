@@ -21,7 +21,8 @@ MIN_RUNS = 3
 
 @dataclass(frozen=True)
 class Line:
-    """L_f = -c_f_ft * L_ft + s_f_ft; intervals by leaving out runs, null below 3 of them."""
+    """L_f = -c_f_ft * L_ft + s_f_ft. The interval comes from leaving out runs: null below 3 of
+    them, and where one run alone tells the line."""
 
     c_f_ft: float
     s_f_ft: float
@@ -34,8 +35,9 @@ class BothErrors:
 
     least_squares: Line
     errors_in_both: Line
-    attenuation: float
-    """Least-squares slope over the other; below 1 where noise in L_ft flattens the line."""
+    attenuation: float | None
+    """Least-squares slope over the other; below 1 where noise in L_ft flattens the line, null
+    where that is level."""
     ft_loss_sd: float
     """Error of L_ft, nats."""
     forgetting_sd: float
@@ -51,27 +53,22 @@ def both_errors(
     known: Measured, error: Floats, source: Literal["seeds", "residuals"]
 ) -> BothErrors:
     """error: covariance (2, 2) of the errors of (L_ft, L_f). Raises TooFewPoints."""
-    spread = _moments(known)[1]
-    if spread[0, 0] <= 1e-18 or spread[1, 1] <= 1e-18:
-        raise TooFewPoints("L_ft or forgetting does not vary: no line", axis="ft_loss")
     plain, full = _line(known, None), _line(known, error)
-    runs = known.runs if len(known.runs) >= MIN_RUNS else []
-    parts = [known.part(known.run != run) for run in runs]
     sd = np.sqrt(np.diag(error))
     return BothErrors(
-        least_squares=_with_interval(plain, [_line(part, None) for part in parts]),
-        errors_in_both=_with_interval(full, [_line(part, error) for part in parts]),
-        attenuation=plain[0] / full[0],
+        least_squares=_with_interval(plain, _without_each_run(known, None)),
+        errors_in_both=_with_interval(full, _without_each_run(known, error)),
+        attenuation=plain[0] / full[0] if full[0] else None,
         ft_loss_sd=float(sd[0]),
         forgetting_sd=float(sd[1]),
         error_correlation=float(error[0, 1] / (sd[0] * sd[1])) if sd.all() else 0.0,
-        reliability=1.0 - float(error[0, 0] / spread[0, 0]),
+        reliability=1.0 - float(error[0, 0] / _moments(known)[1][0, 0]),
         source=source,
     )
 
 
 def _moments(known: Measured) -> tuple[Floats, Floats]:
-    """Mean (2,) and covariance (2, 2) of (L_ft, L_f), every run counting the same."""
+    """Mean (2,) and covariance (2, 2) of (L_ft, L_f), weighted as in a fit."""
     columns = np.array([known.ft_loss, known.value])
     mean = np.average(columns, axis=1, weights=known.weight)
     off = columns - mean[:, None]
@@ -79,8 +76,10 @@ def _moments(known: Measured) -> tuple[Floats, Floats]:
 
 
 def _line(known: Measured, error: Floats | None) -> tuple[float, float]:
-    """c_f_ft and s_f_ft; least squares where `error` is null."""
+    """c_f_ft and s_f_ft; least squares where `error` is null. Raises TooFewPoints."""
     mean, spread = _moments(known)
+    if spread[0, 0] <= 1e-18 or spread[1, 1] <= 1e-18:
+        raise TooFewPoints("L_ft or forgetting does not vary: no line", axis="ft_loss")
     slope = spread[0, 1] / spread[0, 0]
     if error is not None:
         size = np.sqrt(np.diag(spread))
@@ -93,6 +92,16 @@ def _line(known: Measured, error: Floats | None) -> tuple[float, float]:
             raise TooFewPoints("the line with errors in both losses is upright", axis="ft_loss")
         slope = -normal[0] / normal[1]
     return -float(slope), float(mean[1] - slope * mean[0])
+
+
+def _without_each_run(known: Measured, error: Floats | None) -> list[tuple[float, float]]:
+    """The line without each run in turn; none where some run cannot be spared."""
+    if len(known.runs) < MIN_RUNS:
+        return []
+    try:
+        return [_line(known.part(known.run != run), error) for run in known.runs]
+    except TooFewPoints:
+        return []
 
 
 def _with_interval(line: tuple[float, float], again: list[tuple[float, float]]) -> Line:

@@ -14,12 +14,12 @@ import numpy as np
 from service.laws.quantities import (
     MAX_COUNT,
     BadPoints,
-    Domain,
     Floats,
     Point,
     Target,
     TooFewPoints,
     after_burn_in,
+    in_order,
     sample,
 )
 
@@ -132,8 +132,7 @@ def checked(points: Sequence[Point], metric: Target, *, burn_in: int | None) -> 
         if first != rate:
             message = f"run {point.run!r} has learning rates {first:g} and {rate:g}; a run has one"
             raise BadPoints(message, index=index, field=LR)
-    kept = after_burn_in(points, burn_in)
-    kept.sort(key=lambda point: (point.trainable_params, point.step, point.run))
+    kept = in_order(after_burn_in(points, burn_in))
     for axis, need, have in (
         (LR, 2, len(rates_of(kept))),
         ("step", 3, len({point.step for point in kept})),
@@ -144,16 +143,3 @@ def checked(points: Sequence[Point], metric: Target, *, burn_in: int | None) -> 
                 axis=axis,
             )
     return kept
-
-
-def domain_of(points: Sequence[Point]) -> Domain:
-    """The box of the points in steps, as the joint law's."""
-    params = [point.trainable_params for point in points]
-    steps = [point.step for point in points]
-    losses = [point.ft_loss for point in points]
-    return Domain(
-        trainable_params=(min(params), max(params)),
-        step=(min(steps), max(steps)),
-        ft_loss=(min(losses), max(losses)),
-        ranks=tuple(sorted({point.rank for point in points if point.rank is not None})),
-    )

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from service.laws.contenders import Contender
-from service.laws.measured import Mask, Measured, Places, run_weights
+from service.laws.measured import Mask, Measured, Places
 from service.laws.quantities import Floats, LawError
 from service.laws.rivals import Predictor
 
@@ -112,7 +112,8 @@ def residuals(
 
 def errors(known: Measured, kind: Kind, found: Residuals, unit: float | None) -> HeldOut:
     """Residuals summed up. unit: the spread in nats; null leaves the errors in nats only."""
-    weight = run_weights(np.unique(known.run[found.where], return_inverse=True)[1])
+    index = np.unique(known.run[found.where], return_inverse=True)[1]
+    weight = 1.0 / np.bincount(index)[index]
     sizes = np.cumsum([int(fold.test.sum()) for fold in found.folds])[:-1]
     summed: dict[str, Missed | None] = dict.fromkeys(found.refused)
     for name, missed in found.by_contender.items():
@@ -167,4 +168,6 @@ def _name(known: Measured, params: float) -> str:
     """`rank 8` where the points know it, else the number of parameters."""
     ranks = {p.rank for p in known.points if p.trainable_params == params}
     rank = next(iter(ranks)) if len(ranks) == 1 else None
-    return f"{params:.0f} trainable_params" if rank is None else f"rank {rank}"
+    # One rank of two shapes has two values of P, and each needs a name of its own.
+    shared = any(p.rank == rank and p.trainable_params != params for p in known.points)
+    return f"{params:.0f} trainable_params" if rank is None or shared else f"rank {rank}"

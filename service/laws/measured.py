@@ -1,4 +1,4 @@
-"""Points as columns for judging, after the burn-in. A checkpoint-rich run counts once, not more."""
+"""Points as columns for judging: the points, order and weights of a fit, and parts of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,15 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from service.laws.quantities import Floats, Point, Target, TooFewPoints, sample
-
-BURN_IN_SHARE = 0.2
-"""Share of each run's last step that is left out where no burn-in is given."""
+from service.laws.quantities import (
+    Floats,
+    Point,
+    Target,
+    after_burn_in,
+    in_order,
+    point_weights,
+    sample,
+)
 
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.intp]
@@ -53,8 +58,8 @@ class Measured(Places):
 
     @cached_property
     def weight(self) -> Floats:
-        """Weights of mean one under which every run counts the same, however densely saved."""
-        return run_weights(self.run_index)
+        """Those of a fit, so that forms, rivals and R2 are all of the same points."""
+        return point_weights(self.run_index)
 
     def part(self, mask: Mask) -> "Measured":
         return columns([p for p, kept in zip(self.points, mask, strict=True) if kept], self.metric)
@@ -68,23 +73,12 @@ def measured(points: Sequence[Point], metric: Target, burn_in: int | None) -> Me
 
     Raises BadPoints for a value that cannot be true, TooFewPoints if none is left.
     """
-    sample(points, metric)
-    kept = list(points)
-    if burn_in is None:
-        last: dict[str, int] = {}
-        for point in points:
-            last[point.run] = max(last.get(point.run, 0), point.step)
-        kept = [p for p in points if p.step >= BURN_IN_SHARE * last[p.run]]
-    else:
-        kept = [p for p in points if p.step >= burn_in]
-    if not kept:
-        message = f"no point left of {len(points)} after a burn-in of {burn_in} steps"
-        raise TooFewPoints(message, axis="points")
-    return columns(kept, metric)
+    sample(points, metric, burn_in=burn_in)
+    return columns(after_burn_in(points, burn_in), metric)
 
 
 def columns(points: Sequence[Point], metric: Target) -> Measured:
-    ordered = sorted(points, key=lambda p: (p.trainable_params, p.step, p.run))
+    ordered = in_order(points)
     return Measured(
         run=np.array([p.run for p in ordered], dtype=np.str_),
         params=np.array([p.trainable_params for p in ordered], dtype=np.float64),
@@ -94,8 +88,3 @@ def columns(points: Sequence[Point], metric: Target) -> Measured:
         points=tuple(ordered),
         metric=metric,
     )
-
-
-def run_weights(run_index: Integers) -> Floats:
-    counts = np.bincount(run_index)[run_index]
-    return np.asarray(len(run_index) / (len(np.unique(run_index)) * counts), dtype=np.float64)

@@ -1,6 +1,7 @@
 """What a law expects, with the interval of the curve and the interval of a new run."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from service.laws.quantities import MAX_COUNT, MAX_NATS, BadQuery, Floats, Targe
 
 FAR = 1.0
 """Distance, in widths of the domain, from which a prediction is called far."""
+ONE_RUN = "few_runs: one run alone decides what is expected here; no intervals"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def predict(
             raise BadQuery(
                 f"the linear law needs ft_loss between 0 and {MAX_NATS:g} nats", field="ft_loss"
             )
-        distances = {"ft_loss": _outside(ft_loss, law.domain.ft_loss)}
+        distances = {"ft_loss": outside(ft_loss, law.domain.ft_loss, log=False)}
         value = float(expected(law, ft_loss=ft_loss))
         gradient = np.array([[ft_loss - law.centre[0], 1.0]])
     else:
@@ -59,8 +61,8 @@ def predict(
         if step is None or not 1 <= step <= MAX_COUNT:
             raise BadQuery(f"the joint law needs step from 1 to {MAX_COUNT:.0e}", field="step")
         distances = {
-            "trainable_params": _outside(params, law.domain.trainable_params, log=True),
-            "step": _outside(step, law.domain.step, log=True),
+            "trainable_params": outside(params, law.domain.trainable_params),
+            "step": outside(step, law.domain.step),
         }
         value = float(expected(law, trainable_params=params, step=step))
         gradient = _gradient(law, params, step)
@@ -144,34 +146,49 @@ def _params(law: LawFit, trainable_params: float | None, rank: int | None) -> fl
     return float(trainable_params)
 
 
-def _outside(value: float, span: tuple[float, float], *, log: bool = False) -> float:
-    """Distance from the span in widths of it."""
+def outside(value: float, span: tuple[float, float], *, log: bool = True) -> float:
+    """Distance from the span in widths of it, or of its logarithm; infinite where it has none."""
     low, high = float(span[0]), float(span[1])
     # Parameters per rank are a quotient: let rounding not push an edge outside.
     if low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
         return 0.0
+    if low >= high or (log and low <= 0):
+        return math.inf
     if log:
         value, low, high = math.log(value), math.log(low), math.log(high)
     return max(low - value, value - high) / (high - low)
 
 
+def beyond(distances: Mapping[str, float], spans: Mapping[str, tuple[float, float]]) -> list[str]:
+    """What to say of a place outside: by how much on each axis, and what no interval knows.
+
+    An interval knows how surely the points tell the law's numbers, not whether what is measured
+    still follows the law out there.
+    """
+    lines = [
+        f"extrapolating: {axis} is {distances[axis]:.2g} widths outside {low:g} to {high:g}"
+        + (", far" if distances[axis] > FAR else "")
+        for axis, (low, high) in spans.items()
+        if distances[axis] > 0
+    ]
+    if any(distance > 0 for distance in distances.values()):
+        lines.append(
+            "beyond_form: the intervals hold only if the law's form does outside the points, and "
+            "nothing measured tells whether it does"
+        )
+    return lines
+
+
 def _warnings(
     law: LawFit, value: float, distances: dict[str, float], *, told: bool
 ) -> tuple[str, ...]:
-    lines = []
-    for axis, distance in distances.items():
-        if distance > 0:
-            low, high = getattr(law.domain, axis)
-            far = ", far" if distance > FAR else ""
-            lines.append(
-                f"extrapolating: {axis} is {distance:.2g} widths outside {low:g} to {high:g}{far}"
-            )
+    lines = beyond(distances, {axis: getattr(law.domain, axis) for axis in distances})
     if law.clusters is None:
         need = intervals.MIN_RUNS[law.form]
         lines.append(f"few_runs: {law.n_runs} of {need} runs; no intervals")
     elif not told:
-        lines.append("few_runs: one run alone decides what is expected here; no intervals")
+        lines.append(ONE_RUN)
     # Neither KL nor a loss is negative, or far above a uniform guess; a law does not know that.
     if not 0 <= value <= MAX_NATS:
-        lines.append(f"impossible: forgetting lies between 0 and {MAX_NATS:g} nats")
+        lines.append(f"impossible: {law.metric} lies between 0 and {MAX_NATS:g} nats")
     return tuple(lines)

@@ -182,7 +182,7 @@ def sample(points: Sequence[Point], metric: Target, *, burn_in: int | None = 0) 
             f"no point left of {len(points)} after a burn-in of {burn_in or 0} steps",
             axis="points",
         )
-    kept.sort(key=lambda point: (point.trainable_params, point.step, point.run))
+    kept = in_order(kept)
     runs = tuple(sorted({point.run for point in kept}))
     place = {run: index for index, run in enumerate(runs)}
     run = np.array([place[point.run] for point in kept], dtype=np.intp)
@@ -193,9 +193,9 @@ def sample(points: Sequence[Point], metric: Target, *, burn_in: int | None = 0) 
         step=np.array([float(point.step) for point in kept]),
         ft_loss=np.array([point.ft_loss for point in kept], dtype=np.float64),
         value=np.array([point.value(metric) for point in kept], dtype=np.float64),
-        weight=_weights(run),
+        weight=point_weights(run),
         n_left_out=len(points) - len(kept),
-        domain=_domain(kept),
+        domain=domain_of(kept),
         params_per_rank=_params_per_rank(kept),
     )
 
@@ -210,11 +210,17 @@ def after_burn_in(points: Sequence[Point], burn_in: int | None) -> list[Point]:
     return [point for point in points if point.step >= BURN_IN_SHARE * last[point.run]]
 
 
-def _weights(run: npt.NDArray[np.intp]) -> Floats:
+def in_order(points: Sequence[Point]) -> list[Point]:
+    """By trainable_params, step and run: columns never depend on the caller's order."""
+    return sorted(points, key=lambda point: (point.trainable_params, point.step, point.run))
+
+
+def point_weights(run: npt.NDArray[np.intp]) -> Floats:
     """Weight per point, 1 where all runs have as many points: (k,).
 
-    n points that are alike weigh n / (1 + (n - 1) ALIKE) together, the variance of their mean
-    turned over: a run saved at every step has at most 1 / ALIKE times the say of a single point.
+    `run` is the index of each point's run. n points that are alike weigh n / (1 + (n - 1) ALIKE)
+    together, the variance of their mean turned over: a run saved at every step has at most
+    1 / ALIKE times the say of a single point.
     """
     n_points = np.bincount(run)[run]
     weight = 1.0 / (1.0 + (n_points - 1.0) * ALIKE)
@@ -243,7 +249,8 @@ def _check(point: Point, metric: Target, *, index: int) -> None:
             raise refuse(field, f"is {loss:g}, must lie between {floor:g} and {MAX_NATS:g} nats")
 
 
-def _domain(points: Sequence[Point]) -> Domain:
+def domain_of(points: Sequence[Point]) -> Domain:
+    """The box of the points."""
     params = [point.trainable_params for point in points]
     steps = [point.step for point in points]
     losses = [point.ft_loss for point in points]

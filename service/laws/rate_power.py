@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from service.laws import intervals, robust
+from service.laws import curve, intervals, robust
 from service.laws.clusters import Clusters
 from service.laws.exposure import MAX_SPAN, Scale, rates_of
 from service.laws.law import LawFit
@@ -24,9 +24,11 @@ GAMMA = (-1.0, 3.0)
 MAX_ROUNDS = 4
 STILL = 2e-4
 """A gamma that moves less has stayed: its standard error is far larger."""
-LOWER = (-np.inf, math.log(1e-4), -np.inf, math.log(1e-4), math.log(0.1), -np.inf)
-UPPER = (np.inf, math.log(5.0), np.inf, math.log(5.0), math.log(50.0), np.inf)
-"""Bounds of the joint law's six, those of its own search."""
+LOWER, UPPER = (
+    (end, bounds[1], end, bounds[2], bounds[3], end)
+    for end, bounds in ((-np.inf, curve.LOWER), (np.inf, curve.UPPER))
+)
+"""Bounds of the joint law's six: its own search's for alpha, beta and rho."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a law must beat: simple predictors of forgetting, each fitted by `fit(known) -> predict`.
 
-Coefficients are least squares in which every run counts the same, without a ridge. With
+Coefficients are least squares with the weights of a fit, without a ridge. With
 p = ln(P/P0) and n = ln(N/N0) about the means of the fitted points, so that units drop out.
 """
 

@@ -72,7 +72,7 @@ def scatter(points: Sample, jacobian: Floats, residuals: Floats) -> Scatter:
     return Scatter(
         between_sd=math.sqrt(variances[0]),
         within_sd=math.sqrt(variances[1]),
-        freedom=max(1.0, freedom),
+        freedom=max(1.0, float(freedom)),
     )
 
 

@@ -28,6 +28,7 @@ MANY_RUNS = 13
 N_BOOTSTRAP = 1999
 LEVEL = 0.05
 WEBB = np.sqrt(np.array([0.5, 1.0, 1.5]))
+"""Sizes of six factors of mean 0 and variance 1, each with either sign and equally likely."""
 LEAST_OWN = 1e-6
 """Share of a variable's variance that L_ft must leave unexplained for it to be tested."""
 

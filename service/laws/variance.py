@@ -15,7 +15,7 @@ from service.laws.quantities import Floats
 
 @dataclass(frozen=True)
 class Explained:
-    """Shares of the squared variation; every run counts the same. Null where nothing varies."""
+    """Shares of the squared variation, weighted as in a fit. Null where nothing varies."""
 
     overall: float | None
     within_runs: float | None

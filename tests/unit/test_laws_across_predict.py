@@ -76,6 +76,7 @@ def test_distances_on_every_axis(power: AcrossFit) -> None:
     assert far.extrapolating
     assert any(line.startswith("extrapolating: learning_rate") for line in far.warnings)
     assert not any("extrapolating: step" in line for line in far.warnings)
+    assert sum(line.startswith("beyond_form:") for line in far.warnings) == 1
 
 
 def test_a_corner_that_no_run_reached_is_far() -> None:

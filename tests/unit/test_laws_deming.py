@@ -115,3 +115,19 @@ def test_points_on_the_line_itself() -> None:
 def test_no_spread_is_no_line() -> None:
     with pytest.raises(TooFewPoints):
         both_errors(measured(np.full(20, 2.0), np.linspace(0, 1, 20)), np.eye(2) * 1e-4, "seeds")
+
+
+def test_a_run_that_alone_tells_the_line_leaves_no_interval() -> None:
+    """Without it every L_ft is the same, and the slope would be 0 / 0."""
+    x = np.append(np.full(20, 2.0), np.linspace(1.0, 3.0, 10))
+    found = both_errors(measured(x, 5.0 - x), np.diag([1e-4, 1e-4]), "seeds")
+    assert found.least_squares.c_f_ft == pytest.approx(1.0)
+    assert found.least_squares.c_f_ft_ci95 is None
+    assert found.errors_in_both.c_f_ft_ci95 is None
+
+
+def test_a_level_line_is_not_attenuated() -> None:
+    x, y = np.tile([1.0, 2.0, 3.0], 10), np.tile([4.0, 5.0, 4.0], 10)
+    found = both_errors(measured(x, y), np.diag([0.0, 1e-4]), "seeds")
+    assert found.errors_in_both.c_f_ft == 0.0
+    assert found.attenuation is None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
+from benchmarks.bootstrap import wild_cluster
 from benchmarks.coverage import GRID, LAWS, SWEEP, Cell, cells, noise_sd
 from service.laws import LawFit, Point, curve, fit, predict
-from service.laws.bootstrap import wild_cluster
 from service.laws.clusters import Clusters
 from service.laws.forgetting import LLAMA_2_7B_PARAMS_PER_RANK, NEWS, OPENORCA
 from service.laws.intervals import critical

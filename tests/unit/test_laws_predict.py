@@ -49,6 +49,9 @@ def test_distance_in_widths_of_the_domain(
     assert asked.extrapolating is bool(params_away or steps_away)
     said = [line for line in asked.warnings if line.startswith("extrapolating:")]
     assert len(said) == bool(params_away) + bool(steps_away)
+    # Once, however many axes: no interval knows whether the form holds out there.
+    beyond = [line for line in asked.warnings if line.startswith("beyond_form:")]
+    assert len(beyond) == asked.extrapolating
 
 
 def test_the_line_extrapolates_in_loss(linear: LawFit) -> None:
@@ -57,6 +60,7 @@ def test_the_line_extrapolates_in_loss(linear: LawFit) -> None:
     far = predict(linear, ft_loss=high + 2 * (high - low))
     assert far.distances["ft_loss"] == pytest.approx(2)
     assert far.warnings[0].endswith("far")
+    assert far.warnings[1].startswith("beyond_form:")
 
 
 def test_intervals_nest_and_widen_outside(joint: LawFit) -> None:

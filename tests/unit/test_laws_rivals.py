@@ -10,7 +10,7 @@ from service.laws.contenders import contenders
 from service.laws.criterion import criteria, run_correlation
 from service.laws.heldout import errors, folds, residuals
 from service.laws.measured import Measured, Places, columns
-from service.laws.quantities import Floats
+from service.laws.quantities import ALIKE, Floats
 from service.laws.rivals import Predictor, last_value, log_linear, mean, quadratic, saturating
 from service.laws.spread import covariance_of_seeds, of_seeds
 from service.laws.variance import explained
@@ -43,9 +43,10 @@ def at(predictor: Predictor, run: str, params: float, step: float) -> float:
     return float(predictor(places)[0])
 
 
-def test_the_mean_counts_every_run_once() -> None:
+def test_the_mean_weighs_runs_as_a_fit_does() -> None:
     points = known([("a", 10, 1, 1.0), ("a", 10, 2, 1.0), ("a", 10, 3, 1.0), ("b", 20, 1, 3.0)])
-    assert at(mean(points), "c", 40, 5) == pytest.approx(2.0)
+    three = 3 / (1 + 2 * ALIKE)  # what three points of one run weigh together
+    assert at(mean(points), "c", 40, 5) == pytest.approx((three * 1.0 + 3.0) / (three + 1))
 
 
 def test_last_value_carried_over() -> None:
@@ -140,6 +141,18 @@ def test_folds_leave_out_ranks_steps_and_runs() -> None:
     assert [fold.name for fold in found["later_steps"]] == ["step > 40"]  # 3 of 5 are fitted
     assert found["later_steps"][0].test.sum() == 4 * 2
     assert [int(fold.test.sum()) for fold in found["run"]] == [5, 5, 5, 5]
+
+
+def test_every_fold_has_a_name_of_its_own() -> None:
+    """LoRA of one rank on more or fewer modules: two values of P, held out apart."""
+    points = [
+        Point(run=f"{params}-{step}", rank=8, trainable_params=params, step=step, ft_loss=1, kl=1)
+        for params in (100, 200, 300)
+        for step in (1, 2)
+    ]
+    found = folds(columns(points, "kl"))
+    names = [fold.name for fold in (*found["inner_rank"], *found["edge_rank"])]
+    assert sorted(names) == [f"{params} trainable_params" for params in (100, 200, 300)]
 
 
 def test_errors_by_hand() -> None:

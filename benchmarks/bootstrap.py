@@ -12,9 +12,7 @@ import numpy as np
 from service.laws import curve, joint
 from service.laws.law import LawFit
 from service.laws.quantities import Floats, LawError, Point, sample
-
-WEBB = np.sqrt([0.5, 1.0, 1.5])
-"""Sizes of the factors, each with either sign and equally likely."""
+from service.laws.sufficiency import WEBB
 
 
 def wild_cluster(
