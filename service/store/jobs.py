@@ -128,14 +128,18 @@ class Jobs(Database):
         with self._write() as connection:
             job = read_job(connection, job_id)
             own = [job_id, job.sweep_id]
-            onward = select(extensions.c.sweep_id).where(extensions.c.pilot_id.in_(own))
             family = connection.execute(
                 select(jobs.c.id, jobs.c.state)
-                .where(or_(jobs.c.id.in_(own), jobs.c.sweep_id == job_id, jobs.c.id.in_(onward)))
+                .where(or_(jobs.c.id.in_(own), jobs.c.sweep_id == job_id))
                 .order_by(jobs.c.sweep_id.is_(None), jobs.c.id)  # children first
                 .with_for_update()
             ).all()
-            for other, state in family:
+            onward = connection.execute(
+                select(jobs.c.id, jobs.c.state)
+                .join(extensions, extensions.c.sweep_id == jobs.c.id)
+                .where(extensions.c.pilot_id.in_(own))
+            ).all()
+            for other, state in [*family, *onward]:
                 if state not in TERMINAL:
                     raise StillRunning(f"{other} is {state}; cancel it first", job=other)
             connection.execute(delete(jobs).where(jobs.c.id == job_id))
