@@ -55,6 +55,8 @@ def body_of(
     shown = joint.to_json() | {"form": law.form, "domain": law.domain.to_json()}
     shown["coefficients"] = {name: one.to_json() for name, one in law.coefficients.items()}
     shown["warnings"] = list(law.warnings)
+    if isinstance(law, AcrossFit):
+        shown["residuals"] = None
     rows = chosen.rows
     n_measured = len(_measured(chosen))
     return {

@@ -98,6 +98,28 @@ class Across(View):
     candidates: list[ExposureTried]
 
 
+class Noise(View):
+    """How far fresh runs fall from the curve: standard deviations in nats per token."""
+
+    sd: float
+    """Of one point of a fresh run."""
+    between_sd: float
+    """Of a run's offset from the curve."""
+    within_sd: float
+    """Of a point about its run."""
+    freedom: float
+    """Degrees of freedom of the two together."""
+
+
+class Residuals(View):
+    """Measured minus fitted, nats per token, one entry per point that was used."""
+
+    run: list[str]
+    trainable_params: list[int]
+    step: list[int]
+    value: list[float]
+
+
 class LeftOut(View):
     """Points that the law has but was not fitted to."""
 
@@ -149,11 +171,14 @@ class Law(View):
     """trainable_params = params_per_rank * rank, where the points agree on it."""
     domain: Domain
     condition_number: float | None
+    noise: Noise
+    residuals: Residuals | None
+    """null for joint_lr, where an exposure stands for the step."""
     provenance: LawProvenance
     points: list[Point]
     warnings: list[str]
     judgement: dict[str, Any] | None
-    """How far the law can be trusted: see docs/laws.md. null where there is too little to judge."""
+    """How far to trust the law: docs/judgement.md. null where there is too little to judge."""
 
 
 class PendingLaw(View):

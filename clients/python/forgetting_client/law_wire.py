@@ -57,6 +57,24 @@ class Across(TypedDict):
     candidates: list[ExposureTried]
 
 
+class Noise(TypedDict):
+    """How far fresh runs fall from the curve: standard deviations, nats per token."""
+
+    sd: float
+    between_sd: float
+    within_sd: float
+    freedom: float
+
+
+class Residuals(TypedDict):
+    """Measured minus fitted, one entry per point that was used."""
+
+    run: list[str]
+    trainable_params: list[int]
+    step: list[int]
+    value: list[float]
+
+
 class LeftOut(TypedDict):
     burn_in: int
     unmeasured: int
@@ -88,6 +106,8 @@ class Law(TypedDict):
     params_per_rank: float | None
     domain: Domain
     condition_number: float | None
+    noise: Noise
+    residuals: Residuals | None
     provenance: LawProvenance
     points: list[Point]
     warnings: list[str]

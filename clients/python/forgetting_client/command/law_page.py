@@ -74,6 +74,9 @@ def law_page(law: Law) -> list[RenderableType]:
 def about(law: Law) -> Iterable[tuple[str, str]]:
     domain = law["domain"]
     yield "R2", f"{number(law['r2'])}, RMSE {number(law['rmse'])} nats per token"
+    noise = law["noise"]
+    parts = f"runs {number(noise['between_sd'])}, within them {number(noise['within_sd'])}"
+    yield "a new run's sd", f"{number(noise['sd'])} nats per token ({parts})"
     out = law["provenance"]["left_out"]
     left = f", {out['burn_in']} of the warm-up left out" if out["burn_in"] else ""
     left += f", {out['unmeasured']} without {law['metric']}" if out["unmeasured"] else ""
