@@ -5,14 +5,11 @@ everything they depend on. Run: python -m benchmarks.real_sweep
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from service.laws.across import fit_across
-from service.laws.judge import judge
-from service.laws.judgement import Judgement
-from service.laws.quantities import Metric, Point
+from service.laws import Judgement, Metric, Point, fit, fit_across, judge, predict
 
 DATA = Path(__file__).parent / "data" / "real_sweep.json"
 METRIC: Metric = "kl"
@@ -83,11 +80,50 @@ def across_table(body: dict[str, Any]) -> Iterator[str]:
     yield f"Chosen: {law.exposure}. {law.reason}"
 
 
+def outside_table(swept: list[Point]) -> Iterator[str]:
+    """How often `pi95` holds points outside those that the joint law was fitted to."""
+    steps, ranks = sorted({p.step for p in swept}), sorted({p.rank for p in swept if p.rank})
+    half, first = steps[-1] // 2, steps[-1] / 5  # what `fit` leaves out, a pilot never measures
+
+    def pilot(p: Point) -> bool:
+        return (p.rank or 0) in ranks[:3] and first <= p.step <= half
+
+    splits: tuple[tuple[str, Callable[[Point], bool], Callable[[Point], bool]], ...] = (
+        ("the largest rank", lambda p: p.rank != ranks[-1], lambda p: p.step >= first),
+        ("the last half of the steps", lambda p: p.step <= half, lambda p: True),
+        ("a pilot's far corner", pilot, lambda p: p.rank == ranks[-1] and p.step == steps[-1]),
+    )
+    yield "| held out | points | pi95 holds | widest pi95 | largest error |"
+    yield "|---|---|---|---|---|"
+    for name, kept, asked in splits:
+        law = fit([p for p in swept if kept(p)], metric=METRIC)
+        held, widths, misses = 0, [], []
+        for p in swept:
+            if kept(p) or not asked(p):
+                continue
+            said = predict(law, trainable_params=p.trainable_params, step=p.step)
+            assert p.kl is not None
+            assert said.pi95 is not None
+            held += said.pi95[0] <= p.kl <= said.pi95[1]
+            widths.append(said.pi95[1] - said.pi95[0])
+            misses.append(abs(p.kl - said.value))
+        yield (
+            f"| {name} | {len(widths)} | {held} | {max(widths):.3f} nats | {max(misses):.3f} nats |"
+        )
+
+
 def report() -> Iterator[str]:
     body = load()
     yield f"{body['what']}: {body['n_runs']} runs, {len(body['points'])} points, {METRIC}."
     judged = {rate: judge(points(body, rate), metric=METRIC) for rate in rates(body)}
-    for table in (r2_table(judged), held_out_table(judged), sentences(judged), across_table(body)):
+    most = max(rates(body), key=lambda rate: len(points(body, rate)))
+    for table in (
+        r2_table(judged),
+        held_out_table(judged),
+        sentences(judged),
+        outside_table(points(body, most)),
+        across_table(body),
+    ):
         yield ""
         yield from table
 

@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 
 from service.laws.across_law import AcrossFit
 from service.laws.exposure import Exposure, checked, rates_of
-from service.laws.fit import fit
+from service.laws.fit import MIN_DISTINCT, fit
 from service.laws.law import LawFit
 from service.laws.predict import ONE_RUN, Prediction, beyond, outside, predict
 from service.laws.quantities import (
@@ -74,7 +74,14 @@ def fit_across(
         raise TooFewPoints(
             f"{missing} of {len(kept)} points carry no delta_norm above 0", axis="delta_norm"
         )
-    offered = [one for one in CHOICES if one != "delta_norm" or n_normed == len(kept)]
+    n_norms = len({point.delta_norm for point in kept})
+    if exposure == "delta_norm" and n_norms < MIN_DISTINCT:
+        raise TooFewPoints(
+            f"{n_norms} values of delta_norm; the joint_lr law needs {MIN_DISTINCT}",
+            axis="delta_norm",
+        )
+    normed = n_normed == len(kept) and n_norms >= MIN_DISTINCT
+    offered = [one for one in CHOICES if one != "delta_norm" or normed]
 
     def fit_restated(restated: Sequence[Point]) -> LawFit:
         return fit(restated, "joint", metric=metric, burn_in=0, n_starts=n_starts, seed=seed)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from service.laws.clusters import Clusters
 from service.laws.curve import LARGEST_LOG, LOWER, UPPER
@@ -36,29 +37,24 @@ def band(clusters: Clusters, noise: Scatter, gradient: Floats) -> Band:
     """gradient: (m, c), derivative of the law by its centred coefficients at m places."""
     error, shares = clusters.error(gradient)
     curve = critical(shares) * error
-    total = np.hypot(error, noise.sd)
-    known = np.isfinite(total) & (total > 0)
-    of_curve = np.where(known, error / np.where(known, total, 1.0), 1.0)[:, None] ** 2
-    freedom = np.append(np.ones(shares.shape[1]), noise.freedom)
-    both = critical(np.hstack([shares * of_curve, 1.0 - of_curve]), freedom)
-    # Two estimates of different reliability: a new run is never surer than the curve.
-    return Band(curve, np.maximum(curve, both * total))
+    # The two estimates come from the same few runs and err together: each takes its own factor.
+    scatter = stdtrit(noise.freedom, 0.975) * noise.sd
+    return Band(curve, np.hypot(curve, scatter))
 
 
-def critical(shares: Floats, freedom: Floats | float = 1.0) -> Floats:
+def critical(shares: Floats) -> Floats:
     """How many estimated standard errors make 95 %: (m,).
 
-    The estimated variance is a sum of independent chi-squared variables over their `freedom`
-    (n,), times `shares` (m, n); one share gives Student's t. By Craig's integral for the normal
-    tail, P(|z| > c s) is the mean over theta in (0, pi/2) of the product over the parts of
-    (1 + c^2 share / (freedom sin^2 theta))^(-freedom / 2).
+    The estimated variance is a sum of independent chi-squared variables of one degree of freedom,
+    times `shares` (m, n); n equal ones give Student's t. By Craig's integral for the normal tail,
+    P(|z| > c s) is the mean over theta in (0, pi/2) of the product over the parts of
+    (1 + c^2 share / sin^2 theta)^(-1/2).
     """
-    parts = (shares / freedom)[:, :, None] / SQUARED_SINES  # (m, n, angles)
-    half = np.broadcast_to(0.5 * np.asarray(freedom), shares.shape[1:])[None, :, None]
+    parts = shares[:, :, None] / SQUARED_SINES  # (m, n, angles)
     low, high = np.zeros(len(shares)), np.full(len(shares), MOST_LOG)
     for _ in range(N_HALVINGS):
         middle = 0.5 * (low + high)
-        terms = half * np.log1p(np.exp(2.0 * middle)[:, None, None] * parts)
+        terms = 0.5 * np.log1p(np.exp(2.0 * middle)[:, None, None] * parts)
         too_often = np.exp(-terms.sum(axis=1)).mean(axis=1) > 0.05
         low, high = np.where(too_often, middle, low), np.where(too_often, high, middle)
     return np.asarray(np.exp(0.5 * (low + high)))

@@ -215,3 +215,12 @@ def test_the_answer_survives_json(power: AcrossFit) -> None:
 def test_an_unknown_exposure_is_refused() -> None:
     with pytest.raises(LawError, match="none of"):
         fitted(rate_grid(1.0), exposure="steps")
+
+
+def test_norms_that_do_not_vary_make_no_law() -> None:
+    """Points of one run at one exposure are moved apart by a unit: no spread to fit a law to."""
+    points = [replace(point, delta_norm=1.0) for point in rate_grid(1.0)]
+    with pytest.raises(TooFewPoints, match="1 values of delta_norm") as caught:
+        fit_across(points, exposure="delta_norm")
+    assert caught.value.axis == "delta_norm"
+    assert "delta_norm" not in {one.exposure for one in fitted(points).candidates}
