@@ -5,6 +5,7 @@ import json
 
 from forgetting_client.command.pilot_page import trial
 from forgetting_client.command.sweep_watch import PlainBoard
+from forgetting_client.command.words import outlook, standing
 
 from tests.results import run_next
 
@@ -113,3 +114,12 @@ def test_watch_tells_every_tenth_of_the_work_in_a_log() -> None:
         "sweep: 12% done, about 1 min 30 s left",
         "sweep: 35% done, about 1 min 00 s left",
     ]
+
+
+def test_a_sweep_that_is_being_stopped_promises_no_time() -> None:
+    job = {
+        "status": "running",
+        "cancel_requested": True,
+        "work": {"share_done": 0.88, "eta_seconds": 322.0},
+    }
+    assert (standing(job), outlook(job)) == ("cancelling", "stopping")

@@ -23,9 +23,13 @@ def prophecy(client: ForgettingClient, job: Job) -> Iterator[str]:
         for law in sorted(laws, key=rate):
             said = client.predict(law["id"], rank=corner["rank"], step=corner["step"])
             at = f", learning rate {rate(law):g}" if len(laws) > 1 else ""
+            within = (
+                f"a new run within {interval(said['pi95'])} (95%)"
+                if said["pi95"]
+                else f"from too few runs ({law['n_runs']}) for an interval"
+            )
             yield (
-                f"Expected kl at {where}{at}: {number(said['value'])}, a new run within "
-                f"{interval(said['pi95'])} (95%)"
+                f"Expected kl at {where}{at}: {number(said['value'])}, {within}"
                 + ("; extrapolated" if said["extrapolating"] else "")
             )
             yield trial(law)
