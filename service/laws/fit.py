@@ -141,6 +141,11 @@ def _warnings(
             f"few_points: {points.n_points} points for {n_coefficients} coefficients; "
             "R2 flatters the law"
         )
+    if points.n_repeated:
+        lines.append(
+            f"repeated: {points.n_repeated} points equal another run's to the last digit; a run "
+            "that is counted twice makes intervals too narrow"
+        )
     if form == "joint":
         together = abs(float(np.corrcoef(np.log(points.params), np.log(points.step))[0, 1]))
         if together > 0.95:

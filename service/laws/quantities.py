@@ -151,6 +151,12 @@ class Sample:
         """Largest minus smallest forgetting."""
         return float(np.ptp(self.value))
 
+    @property
+    def n_repeated(self) -> int:
+        """Points that are another run's at the same place in every digit: the same run again."""
+        rows = np.stack([self.params, self.step, self.ft_loss, self.value])
+        return self.n_points - np.unique(rows, axis=1).shape[1]
+
 
 def sample(points: Sequence[Point], metric: Target, *, burn_in: int | None = 0) -> Sample:
     """Check the points and lay them out without the burn-in.
@@ -240,7 +246,7 @@ def _check(point: Point, metric: Target, *, index: int) -> None:
         raise refuse("rank", f"is {point.rank}, must be at least 1")
     value = point.value(metric)
     if value is None:
-        raise refuse(metric, "is missing, and the law is asked for it")
+        raise refuse(metric, "is missing: ask for the law of another metric, or measure it")
     for field, loss in (("ft_loss", point.ft_loss), (metric, value)):
         floor = -ROUNDING_NATS if field == "kl" else 0.0
         if not math.isfinite(loss):

@@ -88,7 +88,7 @@ def sufficiency(known: Measured, *, seed: int = 17, n_bootstrap: int = N_BOOTSTR
     if matter:
         sentence = "L_ft alone does not tell forgetting: " + " ".join(e.sentence for e in matter)
     else:
-        names = ", ".join(f"{e.variable} (p = {e.p:.2g})" for e in effects)
+        names = ", ".join(f"{e.variable} (p = {e.p_holm:.2g})" for e in effects)
         sentence = f"Given L_ft, nothing more is seen to predict forgetting: {names}."
     return Sufficiency(
         sufficient=not matter,
