@@ -4,6 +4,7 @@ Marks, from back to front: what lies outside the fitted points in grey, 95 % ban
 outside), measured dots (hollow where the fit left them out), the limit.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ INK, GREY, OUTSIDE, LIMIT = "#24292f", "#6e7781", "#8c959f", "#c4320a"
 FONT = "Liberation Sans, Helvetica, Arial, sans-serif"
 PNG_SCALE = 2.0
 ALONG: Json = {"field": "x", "type": "quantitative"}
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LABEL_PIXELS = 13.0
 """Least distance between two labels at the ends of curves."""
 
@@ -84,11 +86,15 @@ def render(picture: Picture, form: Literal["svg", "png"], *, width: int) -> byte
 
 
 def vega_lite(picture: Picture, *, width: int) -> Json:
-    """The picture as a Vega-Lite specification, `width` pixels wide in all."""
-    heading = {"text": picture.title, "subtitle": list(picture.subtitle), "anchor": "start"}
+    """The picture as a Vega-Lite specification, `width` pixels wide in all.
+
+    Of what XML has no place for, the renderer would end the whole process: it is replaced.
+    """
+    title, *subtitle = (NOT_XML.sub("\ufffd", s) for s in (picture.title, *picture.subtitle))
+    heading = {"text": title, "subtitle": subtitle, "anchor": "start"}
     height = max(260, round((0.55 if len(picture.panels) == 1 else 0.42) * width))
     spec: Json = {
-        "description": picture.title,
+        "description": title,
         "title": heading | {"offset": 14},
         "background": "white",
         "config": _config(),

@@ -183,7 +183,7 @@ def _entries(raw: bytes) -> dict[str, TensorHeader]:
     """Raises ValueError and its like for what the format forbids, though Python's JSON takes it."""
     if not raw.startswith(b"{"):
         raise ValueError("no object")
-    entries = json.loads(raw.decode(), parse_constant=_no_constant)
+    entries = json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
     metadata = entries.pop("__metadata__", None)
     if any(not isinstance(value, str) for value in (metadata or {}).values()):
         raise ValueError("metadata is not text")
@@ -197,6 +197,14 @@ def _entries(raw: bytes) -> dict[str, TensorHeader]:
             raise ValueError(f"{name}: not a place or shape")
         tensors[name] = TensorHeader(str(entry["dtype"]), shape, (begin, end))
     return tensors
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The format forbids it: which of the two counts is each reader's own guess."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _no_constant(name: str) -> None:

@@ -139,9 +139,12 @@ class Writer:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """A writable array on disk, zero at first."""
+        """A writable array on disk, zero at first. Raises OSError where there is no room for it."""
         path = self._folder / f"{name}.npy"
         self._arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        # A hole in the file that the disk cannot fill would kill the process by SIGBUS later.
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return self._arrays[name]
 
     def commit(self, facts: Mapping[str, Any]) -> Entry:

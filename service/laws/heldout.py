@@ -3,6 +3,9 @@
 Kinds of folds: `inner_rank` and `edge_rank` leave out one value of P, between others or at an
 end; `later_steps` fits the first half of the distinct steps and predicts the rest; `run` leaves
 out one run. Errors are averaged so that every held-out run counts the same.
+
+Every fold is a search of its own, so a kind has at most MAX_FOLDS: of more inner ranks so many are
+left out, evenly; more runs are left out several at a time, of different ranks where possible.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from service.laws.contenders import Contender
-from service.laws.measured import Mask, Measured, Places
+from service.laws.measured import Mask, Measured, Places, evenly
 from service.laws.quantities import Floats, LawError
 from service.laws.rivals import Predictor
 
@@ -24,6 +27,9 @@ NEEDS: dict[Kind, str] = {
     "later_steps": "needs 2 values of step",
     "run": "needs 2 runs",
 }
+
+
+MAX_FOLDS = 20
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,24 @@ def folds(known: Measured) -> dict[Kind, tuple[Fold, ...]]:
     early = steps[: (len(steps) + 1) // 2]
     later = Fold(f"step > {early[-1]:g}", known.step > early[-1])
     return {
-        "inner_rank": tuple(ranks[1:-1]),
+        "inner_rank": tuple(evenly(ranks[1:-1], MAX_FOLDS)),
         "edge_rank": (ranks[0], ranks[-1]) if len(ranks) > 1 else (),
         "later_steps": (later,) if len(steps) > 1 else (),
-        "run": tuple(Fold(run, known.run == run) for run in known.runs if len(known.runs) > 1),
+        "run": _of_runs(known) if len(known.runs) > 1 else (),
     }
+
+
+def _of_runs(known: Measured) -> tuple[Fold, ...]:
+    """Every point is held out once."""
+    if len(known.runs) <= MAX_FOLDS:
+        return tuple(Fold(run, known.run == run) for run in known.runs)
+    # The points are sorted by rank: neighbours, which share one, come into different folds.
+    ordered = list(dict.fromkeys(known.run.tolist()))
+    groups = (ordered[i::MAX_FOLDS] for i in range(MAX_FOLDS))
+    return tuple(
+        Fold(f"{first} and {len(more)} more", np.isin(known.run, [first, *more]))
+        for first, *more in groups
+    )
 
 
 def residuals(

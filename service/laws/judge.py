@@ -13,7 +13,7 @@ from service.laws.deming import BothErrors, both_errors
 from service.laws.heldout import KINDS, NEEDS, HeldOut, Kind, Residuals
 from service.laws.judgement import Judgement
 from service.laws.law import LawFit
-from service.laws.measured import Measured, columns, measured
+from service.laws.measured import Measured, columns, measured, thinned
 from service.laws.notices import notices
 from service.laws.quantities import Floats, Form, LawError, Point, Target, TooFewPoints
 from service.laws.spread import Spread
@@ -29,12 +29,14 @@ def judge(
     """How the forms do on points they have not seen, against rivals, and what else is wrong.
 
     burn_in: points with `step < burn_in` are left out, 0 keeps all; null: those below a fifth of
-    their run's last step. Deterministic, and blind to the order of the points.
+    their run's last step. Deterministic, and blind to the order of the points. Of very many points
+    a part is judged: see `measured.thinned`; the first notice says so.
 
     Raises BadPoints for a value that cannot be true, TooFewPoints if no point is left. Whatever
     else the points do not allow is null, with its reason in `missing`.
     """
-    known = measured(points, metric, burn_in)
+    whole = measured(points, metric, burn_in)
+    known = thinned(whole)
     competing = contenders(metric, seed=seed)
     parts = _Parts()
     laws = {form: parts.get(f"law.{form}", _law(known, form, seed)) for form in forms_of(metric)}
@@ -64,6 +66,7 @@ def judge(
         families=families,
         notices=notices(
             known,
+            whole=whole,
             unit=unit,
             held_out=held_out,
             choice=choice,

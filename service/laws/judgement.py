@@ -21,7 +21,7 @@ class Judgement:
 
     metric: Target
     n_points: int
-    """After the burn-in."""
+    """Judged: after the burn-in, and thinned where there are very many."""
     n_runs: int
     n_ranks: int
     """Distinct values of trainable_params."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,12 @@ from service.laws.quantities import (
     sample,
 )
 
+MAX_POINTS, MAX_RUNS = 1000, 256
+"""Beyond these a judgement, which fits everything many times over, is made on a part."""
+
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.intp]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,29 @@ def measured(points: Sequence[Point], metric: Target, burn_in: int | None) -> Me
     """
     sample(points, metric, burn_in=burn_in)
     return columns(after_burn_in(points, burn_in), metric)
+
+
+def thinned(known: Measured) -> Measured:
+    """At most MAX_RUNS runs, evenly over the ranks, and MAX_POINTS points, evenly along each run
+    with its first and last; the same for the same points."""
+    rows: dict[str, list[int]] = {}
+    for row, run in enumerate(known.run.tolist()):  # runs by rank, points of a run by step
+        rows.setdefault(run, []).append(row)
+    runs = evenly(list(rows.values()), MAX_RUNS)
+    each = max(map(len, runs))
+    while sum(min(len(run), each) for run in runs) > MAX_POINTS:
+        each -= 1
+    kept = np.zeros(len(known.run), dtype=np.bool_)
+    for run in runs:
+        kept[evenly(run, each)] = True
+    return known if kept.all() else known.part(kept)
+
+
+def evenly(values: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, with both ends."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i)] for i in np.linspace(0, len(values) - 1, most)]
 
 
 def columns(points: Sequence[Point], metric: Target) -> Measured:

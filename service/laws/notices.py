@@ -1,11 +1,12 @@
 """What a reader must know before trusting a law, in sentences that begin with a stable word.
 
-`noise`: no form predicts better than the mean. `beaten`: a form loses to something simpler.
-`saturating`: forgetting flattens as no power of N does. `mixed_recipes`: the runs fall into two
-families, or their learning rates differ. `run_effects`: runs lie far apart beyond what rank tells,
-too few of them to say why. `insufficient_loss`: at equal L_ft something else still
-matters. `profile_flat`: coefficients that the points do not tell. `no_seeds`: margins are counted
-in the law's own scatter, because no (P, N) was measured by two runs.
+`thinned`: of very many points a part was judged. `noise`: no form predicts better than the mean.
+`beaten`: a form loses to something simpler. `saturating`: forgetting flattens as no power of N
+does. `mixed_recipes`: the runs fall into two families, or their learning rates differ.
+`run_effects`: runs lie far apart beyond what rank tells, too few of them to say why.
+`insufficient_loss`: at equal L_ft something else still matters. `profile_flat`: coefficients that
+the points do not tell. `no_seeds`: margins are counted in the law's own scatter, because no (P, N)
+was measured by two runs.
 """
 
 import numpy as np
@@ -29,6 +30,7 @@ FAR_APART = 0.15
 def notices(
     known: Measured,
     *,
+    whole: Measured,
     unit: Spread | None,
     held_out: dict[Kind, HeldOut | None],
     choice: Choice | None,
@@ -37,7 +39,9 @@ def notices(
     profile_flat: tuple[str, ...] | None,
     families: tuple[Families, ...] | None,
 ) -> tuple[str, ...]:
-    lines = [] if choice is None else [*_noise(choice), *_beaten(choice, known.metric)]
+    lines = _thinned(known, whole)
+    if choice is not None:
+        lines += [*_noise(choice), *_beaten(choice, known.metric)]
     if choice is None or choice.learnt:  # noise has no shape
         lines += _saturating(held_out, aicc, unit)
     lines += _mixed(known, families)
@@ -51,6 +55,15 @@ def notices(
     if unit is None or unit.source != "seeds":
         lines.append("no_seeds: no rank and step was measured by two runs; repeat some with a seed")
     return tuple(lines)
+
+
+def _thinned(known: Measured, whole: Measured) -> list[str]:
+    if len(known.value) == len(whole.value):
+        return []
+    return [
+        f"thinned: judged on {len(known.value):,} of {len(whole.value):,} points, "
+        f"{len(known.runs):,} of {len(whole.runs):,} runs; the law is fitted to all"
+    ]
 
 
 def _noise(choice: Choice) -> list[str]:

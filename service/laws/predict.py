@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from service.laws import curve, intervals
 from service.laws.law import LawFit
-from service.laws.quantities import MAX_COUNT, MAX_NATS, BadQuery, Floats, Target
+from service.laws.quantities import MAX_COUNT, MAX_NATS, BadQuery, Floats, Form, Target
 
 FAR = 1.0
 """Distance, in widths of the domain, from which a prediction is called far."""
@@ -86,8 +86,25 @@ def expected(
     ft_loss: npt.ArrayLike | None = None,
 ) -> Floats:
     """What `predict` expects at many places at once, without intervals and unchecked."""
-    values = np.array(law.values)
-    if law.form == "linear":
+    return values_at(
+        law.form,
+        np.array(law.values),
+        trainable_params=trainable_params,
+        step=step,
+        ft_loss=ft_loss,
+    )
+
+
+def values_at(
+    form: Form,
+    values: Floats,
+    *,
+    trainable_params: npt.ArrayLike | None = None,
+    step: npt.ArrayLike | None = None,
+    ft_loss: npt.ArrayLike | None = None,
+) -> Floats:
+    """A form with these `LawFit.values` at many places at once."""
+    if form == "linear":
         if ft_loss is None:
             raise BadQuery("the linear law needs ft_loss", field="ft_loss")
         return np.asarray(values[1] - values[0] * np.asarray(ft_loss, dtype=np.float64))

@@ -155,7 +155,7 @@ class Sample:
     def n_repeated(self) -> int:
         """Points that are another run's at the same place in every digit: the same run again."""
         rows = np.stack([self.params, self.step, self.ft_loss, self.value])
-        return self.n_points - np.unique(rows, axis=1).shape[1]
+        return self.n_points - len(np.unique(rows.T, axis=0))
 
 
 def sample(points: Sequence[Point], metric: Target, *, burn_in: int | None = 0) -> Sample:

@@ -19,12 +19,23 @@ from service.problems import dotted, message
 
 QUERY = ("metric", "forms", "burn_in")
 """What stands in the address, because a CSV body has no place for it."""
+EXAMPLE = """run,rank,trainable_params,step,ft_loss,ce_soft
+a,8,98304,40,2.41,2.12
+a,8,98304,80,2.22,2.19
+b,16,196608,40,2.35,2.15
+b,16,196608,80,2.17,2.23
+c,32,393216,40,2.30,2.17
+c,32,393216,80,2.13,2.25
+c,32,393216,160,2.01,2.31
+a,8,98304,160,2.12,2.24
+b,16,196608,160,2.06,2.28
+"""
 DOCUMENTED: dict[str, Any] = {
     "requestBody": {
         "content": {
             "text/csv": {
                 "schema": {"type": "string"},
-                "example": "run,rank,trainable_params,step,ft_loss,kl\na,8,98304,40,2.41,0.12\n",
+                "example": EXAMPLE,
             }
         }
     },

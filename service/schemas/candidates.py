@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from service.schemas.fields import Name, Strict
+from service.schemas.fields import Label, Name, Strict
 
 
 class JobAdapter(Strict):
@@ -22,10 +22,10 @@ class Foreign(Strict):
     rank: int | None = Field(
         None, ge=1, description="null: as adapter_config.json says; anything else is refused."
     )
-    run: Annotated[Name, Field(max_length=128)] | None = Field(
+    run: Annotated[Label, Field(max_length=128)] | None = Field(
         None, description="Name of the training run. Checkpoints of one run share it, in any job."
     )
-    group: Name | None = Field(
+    group: Annotated[Label, Field(max_length=512)] | None = Field(
         None,
         description="Whose law: the digest `sha256:…` of a stored recipe group that the adapter "
         "was trained like, or a label of your own, the same for adapters of one recipe.",

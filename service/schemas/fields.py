@@ -9,6 +9,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
+Label = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+"""Shown to people again, in terminals too: no control characters."""
+Count = Annotated[int, Field(ge=1, le=10**15)]
+"""Whole numbers that stay exact, and finite when raised to powers, as float64."""
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f]+$")]
 Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")]
 Metadata = Annotated[

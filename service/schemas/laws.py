@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from service.schemas.fields import Strict
+from service.schemas.fields import Count, Label, Strict
 from service.schemas.result import View
 
 Metric = Literal["ce_soft", "kl", "ce_hard", "ft_loss"]
@@ -14,13 +14,17 @@ BurnIn = Annotated[int, Field(ge=0, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
+MAX_POINTS, MAX_RUNS = 5_000, 500
+"""Of one request. More are seconds of fitting; memory grows with points times runs."""
+
+
 class Point(Strict):
     """One checkpoint of one run. Any one of the three metrics suffices."""
 
-    run: Annotated[str, Field(min_length=1, max_length=128)]
-    rank: int | None = Field(None, ge=1)
-    trainable_params: int = Field(ge=1)
-    step: int = Field(ge=1)
+    run: Annotated[Label, Field(max_length=128)]
+    rank: int | None = Field(None, ge=1, le=1_000_000)
+    trainable_params: Count
+    step: Count
     ft_loss: float = Field(ge=0)
     """Held-out fine-tuning loss, nats per token."""
     ce_soft: float | None = Field(None, ge=0)
@@ -43,10 +47,24 @@ class LawFilter(Strict):
     """Id of a sweep job: its children's points, and those of the pilot that it goes on from."""
 
 
+def not_too_many_runs(points: list[Point]) -> list[Point]:
+    n = len({point.run for point in points})
+    if n > MAX_RUNS:
+        raise ValueError(f"{n} runs; one law is fitted to at most {MAX_RUNS}")
+    return points
+
+
 class FitRequest(Strict):
     """Either `points`, or a `filter` over stored jobs."""
 
-    points: Annotated[list[Point], Field(min_length=1, max_length=100_000)] | None = None
+    points: (
+        Annotated[
+            list[Point],
+            Field(min_length=1, max_length=MAX_POINTS, description=f"Of at most {MAX_RUNS} runs."),
+            AfterValidator(not_too_many_runs),
+        ]
+        | None
+    ) = None
     filter: LawFilter | None = None
     metric: Metric = "ce_soft"
     forms: list[Form] | None = Field(None, min_length=1, max_length=3)

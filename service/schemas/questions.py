@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.fields import Strict
+from service.schemas.fields import Count, Strict
 from service.schemas.laws import Metric
 from service.schemas.result import View
 
@@ -18,8 +18,8 @@ class PredictRequest(Strict):
     """
 
     rank: int | None = Field(None, ge=1, le=1_000_000)
-    trainable_params: int | None = Field(None, ge=1)
-    step: int | None = Field(None, ge=1)
+    trainable_params: Count | None = None
+    step: Count | None = None
     learning_rate: float | None = Field(None, gt=0, le=10)
     delta_norm: float | None = Field(None, gt=0)
     ft_loss: float | None = Field(None, ge=0)

@@ -74,6 +74,17 @@ def cut_short(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4])
 
 
+def twice(folder: Path) -> None:
+    """The first tensor's entry stands again at the end."""
+    raw = (folder / WEIGHTS).read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    entries = json.loads(raw[8:end])
+    name = f"{QUERY}.lora_A.weight"
+    again = f",{json.dumps(name)}:{json.dumps(entries[name])}}}"
+    head = raw[8:end].rstrip()[:-1] + again.encode()
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(head)) + head + raw[end:])
+
+
 def zipped(folder: Path) -> None:
     with zipfile.ZipFile(folder / WEIGHTS, "w") as archive:
         archive.writestr("archive/data.pkl", b"x" * 100)
@@ -88,6 +99,7 @@ CONTENTS: list[tuple[str, Change, str, str]] = [
     ("no object", weights(struct.pack("<Q", 2) + b"[]"), WEIGHTS, "damaged header"),
     ("cut short", cut_short, WEIGHTS, "cut short"),
     ("utf-16", weights(struct.pack("<Q", 6) + '{"'.encode("utf-16")), WEIGHTS, "damaged header"),
+    ("key twice", twice, WEIGHTS, "damaged header"),
     ("NaN F32", values("F32", struct.pack("<f", float("nan"))), WEIGHTS, "NaN or infinity"),
     ("inf F64", values("F64", struct.pack("<d", float("-inf"))), WEIGHTS, "NaN or infinity"),
     ("NaN BF16", values("BF16", b"\xc0\x7f", at=0), WEIGHTS, "NaN or infinity"),

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,14 @@ def test_nothing_is_fetched_and_nothing_loaded_before_a_picture_is_asked_for() -
     assert "url" not in spec
     code = "import sys, service.app; assert not {'vl_convert', 'altair'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_xml_has_no_place_for_does_not_reach_the_renderer() -> None:
+    """Which would end the whole process, beyond what Python can catch."""
+    named = replace(
+        picture("joint"), title="a\x1b[2J\x00\ufffe<b>&]]>\u00e9\U0001f40d", subtitle=["\x07"]
+    )
+    spec = vega_lite(named, width=700)
+    assert spec["title"]["text"] == "a\ufffd[2J\ufffd\ufffd<b>&]]>\u00e9\U0001f40d"
+    assert spec["title"]["subtitle"] == ["\ufffd"]
+    drawn(named)

@@ -154,3 +154,11 @@ def test_what_dead_writers_left_is_cleared_away(cache: Cache) -> None:
     fill(cache, {"base": "other"})
     assert not left.exists()
     assert young.exists()
+
+
+def test_room_on_the_disk_is_taken_before_anything_is_written(cache: Cache) -> None:
+    """Else a full disk is a SIGBUS at some later line of the pass, and no OSError."""
+    with cache.write(KEY) as writer:
+        writer.array("vectors", (100_000, 8), np.float32)
+        (partial,) = cache.folder.glob(".partial-*")
+        assert (partial / "vectors.npy").stat().st_blocks * 512 >= 100_000 * 8 * 4
