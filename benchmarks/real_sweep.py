@@ -76,6 +76,8 @@ def across_table(body: dict[str, Any]) -> Iterator[str]:
         gamma = "-" if one.gamma is None else f"{one.gamma:.2f}"
         error = "-" if one.held_out_rmse is None else f"{one.held_out_rmse:.4f}"
         yield f"| {one.exposure} | {gamma} | {one.rmse:.4f} | {error} |"
+    for rival in law.rivals:
+        yield f"| {rival.title} | - | - | {rival.held_out_rmse:.4f} |"
     yield ""
     yield f"Chosen: {law.exposure}. {law.reason}"
 

@@ -85,7 +85,7 @@ def body_of(
 
 def _across(law: AcrossFit) -> dict[str, Any]:
     whole = law.to_json()
-    names = ("gamma_ci95", "rates", "delta_norm", "chosen_by", "reason", "candidates")
+    names = ("gamma_ci95", "rates", "delta_norm", "chosen_by", "reason", "candidates", "rivals")
     return {"exposure": law.exposure, "gamma": law.scale.gamma} | {n: whole[n] for n in names}
 
 

@@ -30,9 +30,11 @@ from service.laws.rates import (
     TIE,
     Candidate,
     Fitted,
+    Simpler,
     choose,
     compare,
     fitted,
+    simpler,
 )
 
 __all__ = ["AcrossFit", "fit_across", "predict_across", "predict_either"]
@@ -96,6 +98,7 @@ def fit_across(
         chosen = next(one for one in candidates if one.exposure == exposure)
         reason, chosen_by = f"{exposure} was asked for; else: {reason}", "asked"
     one = whole[chosen.exposure]
+    rivals = simpler(kept, metric)
     norms = [point.delta_norm for point in kept if point.delta_norm is not None]
     return AcrossFit(
         scale=one.scale,
@@ -106,10 +109,11 @@ def fit_across(
         domain=domain_of(kept),
         delta_norm=(min(norms), max(norms)) if n_normed == len(kept) else None,
         candidates=candidates,
+        rivals=rivals,
         chosen_by=chosen_by,
         reason=reason,
         burn_in=burn_in,
-        warnings=_warnings(one, candidates, chosen, n_normed=n_normed, n_points=len(kept)),
+        warnings=_warnings(one, candidates, chosen, rivals, n_normed=n_normed, n_points=len(kept)),
     )
 
 
@@ -117,6 +121,7 @@ def _warnings(
     one: Fitted,
     candidates: Sequence[Candidate],
     chosen: Candidate,
+    rivals: Sequence[Simpler],
     *,
     n_normed: int,
     n_points: int,
@@ -132,6 +137,11 @@ def _warnings(
             lines.append(
                 f"rate_ignored: a law without the learning rate predicts unseen rates to "
                 f"{rival.held_out_rmse:.4f} nats, this one to {chosen.held_out_rmse:.4f}"
+            )
+        if rivals and TIE * max(rivals[0].held_out_rmse, EXACT_NATS) < chosen.held_out_rmse:
+            lines.append(
+                f"beaten: {rivals[0].title} predicts unseen rates to "
+                f"{rivals[0].held_out_rmse:.4f} nats, this law to {chosen.held_out_rmse:.4f}"
             )
     if one.power is not None and one.power.at_bound:
         lines.append(f"at_bound: gamma ended on a bound of its search, at {one.scale.gamma:.3g}")

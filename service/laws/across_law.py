@@ -8,7 +8,7 @@ from service.laws.exposure import Exposure, Scale
 from service.laws.law import Coefficient, LawFit
 from service.laws.quantities import Domain, LawError, Target
 from service.laws.rate_power import GammaError
-from service.laws.rates import Candidate
+from service.laws.rates import Candidate, Simpler
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class AcrossFit:
     delta_norm: tuple[float, float] | None
     """Span of ||dW||, where every point carries it."""
     candidates: tuple[Candidate, ...]
+    rivals: tuple[Simpler, ...]
+    """Least error first; empty below 3 rates."""
     chosen_by: Literal["held_out", "aicc", "asked"]
     reason: str
     burn_in: int | None
@@ -71,6 +73,7 @@ class AcrossFit:
             "domain": self.domain.to_json(),
             "delta_norm": _listed(self.delta_norm),
             "candidates": [candidate.to_json() for candidate in self.candidates],
+            "rivals": [rival.to_json() for rival in self.rivals],
             "chosen_by": self.chosen_by,
             "reason": self.reason,
             "burn_in": self.burn_in,
@@ -91,6 +94,7 @@ class AcrossFit:
                 domain=Domain.from_json(body["domain"]),
                 delta_norm=_pair(body["delta_norm"]),
                 candidates=tuple(Candidate.from_json(one) for one in body["candidates"]),
+                rivals=tuple(Simpler.from_json(one) for one in body["rivals"]),
                 chosen_by=body["chosen_by"],
                 reason=str(body["reason"]),
                 burn_in=None if body["burn_in"] is None else int(body["burn_in"]),

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from service.laws import curve
+from service.laws.contenders import contenders
 from service.laws.exposure import Exposure, Scale, rates_of
 from service.laws.law import LawFit
-from service.laws.quantities import Floats, Point, Target, TooFewPoints
+from service.laws.measured import columns
+from service.laws.quantities import Floats, LawError, Point, Target, TooFewPoints
 from service.laws.rate_power import RatePower, fit_rate_power
 
 CHOICES: tuple[Exposure, ...] = ("cumulated_rate", "rate_power", "delta_norm")
@@ -22,6 +24,8 @@ TIE = 1.05
 EXACT_NATS = 1e-6
 """Errors below this are rounding, and tell nothing."""
 MIN_RATES_HELD_OUT = 3
+SIMPLER = ("last_value", "log_linear", "quadratic", "linear")
+"""What a law across rates must beat, each told the cumulated rate where it asks for a step."""
 
 Fit = Callable[[Sequence[Point]], LawFit]
 """Fits the joint law to restated points."""
@@ -68,6 +72,23 @@ class Candidate:
             held_out_rmse=None if held_out is None else float(held_out),
             held_out_by_rate=tuple(float(error) for error in body["held_out_by_rate"]),
         )
+
+
+@dataclass(frozen=True)
+class Simpler:
+    """A simpler predictor of a rate that it has not seen."""
+
+    name: str
+    title: str
+    """What it is called in a sentence."""
+    held_out_rmse: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "title": self.title, "held_out_rmse": self.held_out_rmse}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "Simpler":
+        return cls(str(body["name"]), str(body["title"]), float(body["held_out_rmse"]))
 
 
 @dataclass(frozen=True)
@@ -142,6 +163,31 @@ def compare(
             )
         )
     return tuple(candidates)
+
+
+def simpler(points: Sequence[Point], metric: Target) -> tuple[Simpler, ...]:
+    """Errors of the law's rivals at rates left out one by one, least first; none below 3 rates.
+
+    A rival that some rate leaves too few points for is left out.
+    """
+    rates = rates_of(points)
+    if len(rates) < MIN_RATES_HELD_OUT:
+        return ()
+    found = []
+    for rival in (one for one in contenders(metric) if one.name in SIMPLER):
+        errors = []
+        try:
+            for rate in rates:
+                seen = [point for point in points if point.learning_rate != rate]
+                scale = Scale.of(seen, "cumulated_rate", gamma=1.0)
+                unseen = [point for point in points if point.learning_rate == rate]
+                asked = columns(scale.restate(unseen), metric)
+                errors.append(asked.value - rival.fit(columns(scale.restate(seen), metric))(asked))
+        except LawError:
+            continue
+        title = rival.title.replace("ln N", "ln X")
+        found.append(Simpler(rival.name, title, _rms(np.concatenate(errors))))
+    return tuple(sorted(found, key=lambda one: one.held_out_rmse))
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:

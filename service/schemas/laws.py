@@ -101,6 +101,14 @@ class ExposureTried(View):
     held_out_by_rate: list[float]
 
 
+class RateRival(View):
+    """A simpler predictor of rates that it has not seen, told the cumulated rate for its step."""
+
+    name: str
+    title: str
+    held_out_rmse: float
+
+
 class Across(View):
     """In joint_lr an exposure stands where joint has the step: N * (rate / rate0)^gamma, or the
     norm of the update."""
@@ -114,6 +122,8 @@ class Across(View):
     chosen_by: Literal["held_out", "aicc", "asked"]
     reason: str
     candidates: list[ExposureTried]
+    rivals: list[RateRival]
+    """Least error first; empty below 3 rates."""
 
 
 class Noise(View):

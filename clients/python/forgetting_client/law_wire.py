@@ -44,6 +44,14 @@ class ExposureTried(TypedDict):
     held_out_by_rate: list[float]
 
 
+class RateRival(TypedDict):
+    """A simpler predictor of rates that it has not seen."""
+
+    name: str
+    title: str
+    held_out_rmse: float
+
+
 class Across(TypedDict):
     """How the learning rate enters a law of form joint_lr."""
 
@@ -55,6 +63,7 @@ class Across(TypedDict):
     chosen_by: Literal["held_out", "aicc", "asked"]
     reason: str
     candidates: list[ExposureTried]
+    rivals: list[RateRival]
 
 
 class Noise(TypedDict):
