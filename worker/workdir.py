@@ -1,4 +1,4 @@
-"""Folders of attempts: home/work/<job>/attempt-<n>. An attempt writes in its own and no other.
+"""Folders of attempts: `work/<job>/attempt-<n>`. An attempt writes in its own and no other.
 
 What an earlier attempt left is copied, and the copy is checked: a zombie may still be writing
 into the original, and a checkpoint whose MANIFEST.json does not verify does not exist. Then the

@@ -48,7 +48,7 @@ def test_a_rank_that_was_not_run_is_predicted(law: PaperLaw) -> None:
         found = fit_whole(seen)
         worst.append(np.abs(predicted(found, truth) - [p.ce_soft for p in truth]).max())
     assert np.median(worst) < 0.005
-    assert max(worst) < 0.014
+    assert max(worst) < 0.012
     assert predict(found, rank=256, step=100).extrapolating
 
 
