@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Barrier
 
 from service.errors import LeaseLost, SystemFault
 from service.jobs import JobState
@@ -20,8 +21,10 @@ LEASE_SECONDS = 1.0
 PROCESSES = multiprocessing.get_context("spawn")
 
 
-def work(url: str, name: str, job_seconds: float) -> None:
+def work(url: str, name: str, job_seconds: float, together: Barrier | None) -> None:
     """A worker process: claims, beats, finishes, until every job is finished."""
+    if together is not None:
+        together.wait(60)  # whoever imports fastest would do everything alone
     store = Store(url, Settings(lease_seconds=LEASE_SECONDS, max_failures=1000))
     while not finished(store):
         try:
@@ -42,8 +45,11 @@ def finished(store: Store) -> bool:
     return {state for _, state in store.job_counts()} == {JobState.SUCCEEDED}
 
 
-def start_worker(url: str, name: str, job_seconds: float) -> BaseProcess:
-    process = PROCESSES.Process(target=work, args=(url, name, job_seconds), daemon=True)
+def start_worker(
+    url: str, name: str, job_seconds: float, together: Barrier | None = None
+) -> BaseProcess:
+    arguments = (url, name, job_seconds, together)
+    process = PROCESSES.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 
@@ -67,7 +73,8 @@ def test_threads_claim_every_job_once(store: Store) -> None:
 
 def test_processes_claim_every_job_once(store: Store, database_url: str) -> None:
     ids = [store.add_job(finetune())[0].id for _ in range(30)]
-    processes = [start_worker(database_url, f"w{i}", 0.0) for i in range(3)]
+    together = PROCESSES.Barrier(3)
+    processes = [start_worker(database_url, f"w{i}", 0.03, together) for i in range(3)]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
