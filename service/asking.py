@@ -7,7 +7,7 @@ from typing import Any
 from service.errors import InvalidSpec
 from service.laws import quantities
 from service.laws.across import AcrossFit, predict_across
-from service.laws.furthest import Inverse, prediction_json
+from service.laws.furthest import Inverse
 from service.laws.inverse import largest_rank, largest_step, lowest_loss
 from service.laws.law import LawFit
 from service.laws.plan import plan
@@ -43,7 +43,7 @@ def answer(body: Mapping[str, Any], request: wire.PredictRequest) -> wire.Predic
     named = {"law": body["id"], "metric": body["metric"]}
     with _refused():
         if request.max_forgetting is None:
-            found = prediction_json(forward(law, **asked))
+            found = forward(law, **asked).to_json()
             return wire.Prediction.model_validate(named | found)
         return wire.Inverse.model_validate(_backward(law, asked) | named)
 

@@ -1,6 +1,5 @@
 """The furthest place that keeps to a limit: the answer as a value, and the searches for it."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,7 +36,7 @@ class Furthest:
         return self.prediction is not None and self.prediction.extrapolating
 
     def to_json(self) -> dict[str, Any]:
-        asked = None if self.prediction is None else prediction_json(self.prediction)
+        asked = None if self.prediction is None else self.prediction.to_json()
         return {
             "outcome": self.outcome,
             "at": self.at,
@@ -45,20 +44,6 @@ class Furthest:
             "extrapolating": self.extrapolating,
             "prediction": asked,
         }
-
-
-def prediction_json(asked: Prediction) -> dict[str, Any]:
-    """JSON values only: intervals and warnings as lists, a distance without end as null."""
-    return {
-        "value": asked.value,
-        "ci95": None if asked.ci95 is None else list(asked.ci95),
-        "pi95": None if asked.pi95 is None else list(asked.pi95),
-        "extrapolating": asked.extrapolating,
-        "distances": {
-            axis: away if math.isfinite(away) else None for axis, away in asked.distances.items()
-        },
-        "warnings": list(asked.warnings),
-    }
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.laws.furthest import prediction_json
 from service.laws.predict import Prediction
 
 Fails = Literal["max_ft_loss", "max_forgetting", "both_together"]
@@ -38,8 +37,8 @@ class Option:
             "trainable_params": self.trainable_params,
             "step": self.step,
             "learning_rate": self.learning_rate,
-            "ft_loss": prediction_json(self.ft_loss),
-            "forgetting": prediction_json(self.forgetting),
+            "ft_loss": self.ft_loss.to_json(),
+            "forgetting": self.forgetting.to_json(),
             "meets": self.meets,
             "safe": self.safe,
             "extrapolating": self.extrapolating,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,19 @@ class Prediction:
     """Per axis, how far outside in widths of the domain (of its logarithm for trainable_params
     and step); 0 inside."""
     warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values only: intervals and warnings as lists, a distance without end as null."""
+        return {
+            "value": self.value,
+            "ci95": None if self.ci95 is None else list(self.ci95),
+            "pi95": None if self.pi95 is None else list(self.pi95),
+            "extrapolating": self.extrapolating,
+            "distances": {
+                axis: away if math.isfinite(away) else None for axis, away in self.distances.items()
+            },
+            "warnings": list(self.warnings),
+        }
 
 
 def predict(
