@@ -15,11 +15,11 @@ from service.pilot import children_of
 from service.rows import count_rows, detect, example, read_file
 from service.schemas.spec import (
     MAX_HELD_OUT_ROWS,
+    CandidatesSpec,
     Dataset,
-    EvaluateSpec,
     Evaluation,
-    FinetuneSpec,
     Lora,
+    Spec,
     SweepSpec,
     Training,
 )
@@ -31,8 +31,6 @@ FIRST_BYTES = 1_000_000
 EMBEDS = re.compile(
     r"(^|\.)(lm_head|embed_out|output_projection|embed_\w+|word_embeddings|wte|wpe)$"
 )
-
-Spec = FinetuneSpec | EvaluateSpec | SweepSpec
 
 
 class Known(Finished, Recipes, Protocol):
@@ -57,7 +55,7 @@ def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
     check_length(files, spec.evaluation.context, param="evaluation.context")
     check_engine(spec.evaluation)
     check_corpus(spec.evaluation, settings, first_bytes=FIRST_BYTES)
-    if isinstance(spec, EvaluateSpec):
+    if isinstance(spec, CandidatesSpec):
         for i, adapter in enumerate(spec.adapters):
             check_adapter(adapter, base, files, settings, jobs=jobs, param=f"adapters.{i}")
         if spec.dataset is not None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from service.errors import InvalidSpec, NotFound
 from service.recipe import group_of, point_of
 from service.schemas.candidates import JobAdapter
-from service.schemas.spec import EvaluateSpec
+from service.schemas.spec import CandidatesSpec, EvaluateSpec
 from service.store.rows import PointGroup
 
 DIGEST = "sha256:"
@@ -34,7 +34,7 @@ class Foreign:
     """Why an adapter that asked for it is no point, one sentence each."""
 
 
-def check_points(spec: EvaluateSpec, recipes: Recipes | None) -> None:
+def check_points(spec: CandidatesSpec, recipes: Recipes | None) -> None:
     """What a law point takes is there, once per run and step, and fits the group that it names.
 
     Raises InvalidSpec, naming the field.
@@ -116,7 +116,7 @@ def _agree(
     return bool(value == expected)
 
 
-def _check_group(spec: EvaluateSpec, group: str, recipes: Recipes, *, param: str) -> None:
+def _check_group(spec: CandidatesSpec, group: str, recipes: Recipes, *, param: str) -> None:
     try:
         recipe = recipes.recipe(group)
     except NotFound as error:
@@ -126,7 +126,7 @@ def _check_group(spec: EvaluateSpec, group: str, recipes: Recipes, *, param: str
         raise InvalidSpec(f"not of group {group}: {'; '.join(why)}", param=param)
 
 
-def _said(spec: EvaluateSpec) -> dict[str, Any]:
+def _said(spec: CandidatesSpec) -> dict[str, Any]:
     return {
         "context": spec.evaluation.context,
         "max_length": spec.max_length,

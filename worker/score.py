@@ -96,18 +96,18 @@ def _base_pass(
             alive()
             on_windows(done, total)
 
-        with cache.write(key) as writer, _exact_float32():
+        with cache.write(key) as writer, exact_float32():
             store: dict[str, NDArray[Any]] = {}
             for batch in _passes(base.model, windows, pace, told):
                 rows = base_rows(batch.hidden, head, batch.targets, chunk=pace.chunk, route=route)
-                for name, values in _named(rows):
+                for name, values in named(rows):
                     if name not in store:
                         shape = (windows.n_positions, *values.shape[1:])
                         store[name] = writer.array(name, shape, values.dtype)
                     store[name][batch.positions] = values
             if not np.isfinite(store["h_base"]).all():
                 raise ModelUnavailable("the base's logits are not finite", param="base_model")
-            noise = _noise(base.model, windows, head, store, route, pace)
+            noise = noise_of(base.model, windows, head, store, route, pace)
             return writer.commit(noise)
 
     # Runs of one sweep come to this point together: one of them makes the pass for all.
@@ -142,9 +142,9 @@ def score_candidate(
     if identity and not head.same_as(base_pass.head):
         raise ValueError("the candidate has a head of its own; use route='logits'")
     scores: Scores = {}
-    with _exact_float32():
+    with exact_float32():
         for batch in _passes(model, windows, base_pass.pace, on_windows):
-            rows = _rows(base_pass.rows, batch.positions, model)
+            rows = rows_at(base_pass.rows, batch.positions, model)
             found = compare(
                 batch.hidden,
                 head,
@@ -153,7 +153,7 @@ def score_candidate(
                 base_head=None if identity else base_pass.head,
                 reverse=reverse,
             )
-            for name, values in _named(found):
+            for name, values in named(found):
                 if name not in scores:
                     scores[name] = np.empty(windows.n_positions, values.dtype)
                 scores[name][batch.positions] = values
@@ -196,7 +196,7 @@ def _device_name(device: torch.device) -> str:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     hidden: Tensor  # hidden state before every scored token (positions, width)
     targets: Tensor  # the scored tokens (positions,)
     positions: NDArray[np.int64]  # their places in document order (positions,)
@@ -204,20 +204,20 @@ class _Batch:
 
 def _passes(
     model: PreTrainedModel, windows: Windows, pace: Pace, on_windows: OnWindows
-) -> Iterator[_Batch]:
+) -> Iterator[Batch]:
     """Run the body over all windows, batch by batch."""
     done = 0
     on_windows(done, len(windows))
     for batch in windows.batches(pace.batch_tokens):
-        yield _forward(model, windows, batch)
+        yield forward(model, windows, batch)
         done += len(batch)
         on_windows(done, len(windows))
 
 
 @torch.inference_mode()
-def _forward(
+def forward(
     model: PreTrainedModel, windows: Windows, batch: NDArray[np.int64], padding: int = 0
-) -> _Batch:
+) -> Batch:
     lengths = windows.lengths[batch]
     width = int(lengths.max()) + padding
     real = np.arange(width)[None] < lengths[:, None]  # (window, token)
@@ -229,14 +229,14 @@ def _forward(
     hidden = hidden_states(model, torch.from_numpy(ids).to(model.device))
     before = torch.from_numpy(scored[:, 1:]).to(model.device)
     starts = windows.position_starts
-    return _Batch(
+    return Batch(
         hidden=hidden[:, :-1][before],
         targets=torch.from_numpy(ids[scored]).to(model.device),
         positions=np.concatenate([np.arange(starts[w], starts[w + 1]) for w in batch]),
     )
 
 
-def _noise(
+def noise_of(
     model: PreTrainedModel,
     windows: Windows,
     head: Head,
@@ -254,8 +254,8 @@ def _noise(
     for window in chosen:
         room = NOISE_PADDING if limit is None else limit - int(windows.lengths[window])
         padding = max(0, min(NOISE_PADDING, room))
-        batch = _forward(model, windows, np.array([window]), padding=padding)
-        rows = _rows(store, batch.positions, model)
+        batch = forward(model, windows, np.array([window]), padding=padding)
+        rows = rows_at(store, batch.positions, model)
         other = None if route == "identity" else head
         kl.append(compare(batch.hidden, head, rows, chunk=pace.chunk, base_head=other).kl)
     every = torch.cat(kl)
@@ -266,7 +266,7 @@ def _noise(
     }
 
 
-def _named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any]]]:
+def named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any]]]:
     for field in fields(record):
         tensor = getattr(record, field.name)
         if tensor is not None:
@@ -275,7 +275,7 @@ def _named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any
             yield field.name, bits.cpu().numpy()
 
 
-def _rows(
+def rows_at(
     store: Mapping[str, NDArray[Any]], positions: NDArray[np.int64], model: PreTrainedModel
 ) -> BaseRows:
     tensors = {f.name: torch.from_numpy(store[f.name][positions]) for f in fields(BaseRows)}
@@ -285,7 +285,7 @@ def _rows(
 
 
 @contextmanager
-def _exact_float32() -> Iterator[None]:
+def exact_float32() -> Iterator[None]:
     """float32 products in float32: TF32 would cost more than the forgetting that we measure."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

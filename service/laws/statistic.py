@@ -34,7 +34,7 @@ PERCENTILES = {
         "p0.1": 0.001,
     }.items()
 }
-NUMBERS = ("law_residual",)
+NUMBERS = ("law_residual", "law_residual_z")
 """One number of the whole candidate: compared as it is, not tested."""
 
 Kind = Literal["mean", "percentile", "agreement", "increase"]

@@ -33,7 +33,7 @@ IdempotencyKey = Annotated[
         description="The same key with the same body gives the same job, however often it is sent.",
     ),
 ]
-JobType = Literal["finetune", "evaluate", "sweep"]
+JobType = Literal["finetune", "evaluate", "sweep", "gate"]
 Text = Annotated[str | None, Query(max_length=512)]
 
 

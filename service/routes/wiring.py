@@ -5,10 +5,11 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from service.admission import Spec, admit
+from service.admission import admit
 from service.broker import Bell
 from service.errors import InvalidSpec
 from service.lawbook import Lawbook
+from service.schemas.spec import Spec
 from service.settings import Settings
 from service.store import JobRow, Store
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from service.schemas.candidates import Candidate
 from service.schemas.fields import Metadata, Name, Revision, Strict
+from service.schemas.policy import Policy
 
 MAX_RANK = 4096
 MAX_CONTEXT = 131_072
@@ -188,14 +189,13 @@ class SweepSpec(Strict):
         return specs
 
 
-class EvaluateSpec(Strict):
-    """Measure adapters that exist already, all against one pass of the base.
+class CandidatesSpec(Strict):
+    """What jobs that measure existing adapters share.
 
     With `dataset`, the held-out loss too: `max_length`, `loss_on` and `held_out` choose rows and
     tokens just as in a finetune's `training`.
     """
 
-    type: Literal["evaluate"]
     base_model: Name
     revision: Revision | None = None
     adapters: Annotated[list[Candidate], Field(min_length=1, max_length=64)]
@@ -216,14 +216,54 @@ class EvaluateSpec(Strict):
         )
 
 
+class EvaluateSpec(CandidatesSpec):
+    """Measure adapters that exist already, all against one pass of the base."""
+
+    type: Literal["evaluate"]
+
+
+class GateSpec(CandidatesSpec):
+    """May this one candidate ship? Scores as few windows as the policy's verdict takes."""
+
+    type: Literal["gate"]
+    adapters: Annotated[list[Candidate], Field(min_length=1, max_length=1)]
+    policy: Policy
+
+    @model_validator(mode="after")
+    def as_the_policy_says(self) -> Self:
+        """The policy sets corpus, split and context; another value beside it is refused."""
+        for name in ("corpus", "split", "context"):
+            wanted = getattr(self.policy, name)
+            if wanted is None:
+                continue
+            given = getattr(self.evaluation, name)
+            if name in self.evaluation.model_fields_set and given != wanted:
+                fault = PydanticCustomError("not_as_the_policy", "the policy has another one")
+                raise ValidationError.from_exception_data(
+                    type(self).__name__,
+                    [{"type": fault, "loc": ("evaluation", name), "input": None}],
+                )
+        said = {n: v for n in ("corpus", "split", "context") if (v := getattr(self.policy, n))}
+        self.evaluation = Evaluation.model_validate(self.evaluation.model_dump() | said)
+        return self
+
+    @property
+    def every_adapter(self) -> dict[str, Candidate]:
+        """The candidate and the policy's baselines, by the field that names them."""
+        named = {f"policy.baselines.{name}": one for name, one in self.policy.baselines.items()}
+        return {"adapters.0": self.adapters[0], **named}
+
+
 def finetune_unless_said(body: Any) -> Any:
     """A body without `type` is a finetune."""
     return {"type": "finetune", **body} if isinstance(body, dict) else body
 
 
 JobSpec = Annotated[
-    Annotated[FinetuneSpec | EvaluateSpec | SweepSpec, Field(discriminator="type")],
+    Annotated[FinetuneSpec | EvaluateSpec | SweepSpec | GateSpec, Field(discriminator="type")],
     BeforeValidator(finetune_unless_said),
 ]
-Runnable = FinetuneSpec | EvaluateSpec
+Runnable = Annotated[FinetuneSpec | EvaluateSpec | GateSpec, Field(discriminator="type")]
 """What a worker executes; a sweep is never claimed."""
+Spec = FinetuneSpec | EvaluateSpec | SweepSpec | GateSpec
+"""`JobSpec` without its parser."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.jobs import FailureClass, JobState, Phase
 from service.schemas.result import JobLaw, View
-from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+from service.schemas.spec import Spec
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class PilotView(View):
 
 class Job(View):
     id: str
-    type: Literal["finetune", "evaluate", "sweep"]
+    type: Literal["finetune", "evaluate", "sweep", "gate"]
     status: JobState
     phase: Phase | None
     progress: Progress | None
@@ -114,7 +114,7 @@ class Job(View):
     law_reason: str | None
     """Why a job with law points has no `law` yet."""
     metadata: dict[str, str]
-    spec: Annotated[FinetuneSpec | EvaluateSpec | SweepSpec, Field(discriminator="type")]
+    spec: Annotated[Spec, Field(discriminator="type")]
 
 
 class Event(View):

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, Select, delete, select
 from service.errors import AdapterInUse, AdapterUnreadable, NotFound
 from service.jobs import TERMINAL, JobState
 from service.schemas.candidates import UploadedAdapter
-from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+from service.schemas.spec import CandidatesSpec, Spec
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.rows import AdapterRow
@@ -121,12 +121,12 @@ class Adapters(Database):
             return connection.execute(query).first() is not None
 
 
-def require_uploads(connection: Connection, spec: FinetuneSpec | EvaluateSpec | SweepSpec) -> None:
+def require_uploads(connection: Connection, spec: Spec) -> None:
     """Holds the uploaded adapters that a new job names until it is stored.
 
     Raises AdapterUnreadable for one that was deleted since the job was admitted.
     """
-    for index, wanted in enumerate(spec.adapters if isinstance(spec, EvaluateSpec) else ()):
+    for index, wanted in enumerate(spec.adapters if isinstance(spec, CandidatesSpec) else ()):
         if isinstance(wanted, UploadedAdapter):
             query = select(adapters.c.id).where(adapters.c.id == wanted.id)
             if connection.execute(query.with_for_update(read=True)).one_or_none() is None:

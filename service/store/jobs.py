@@ -11,7 +11,7 @@ from service.digest import json_digest
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
 from service.pilot import children_of
-from service.schemas.spec import EvaluateSpec, FinetuneSpec, SweepSpec
+from service.schemas.spec import FinetuneSpec, Spec, SweepSpec
 from service.store.adapters import require_uploads
 from service.store.database import Database, upsert
 from service.store.ids import new_id
@@ -23,7 +23,7 @@ from service.tables import epoch_now, extensions, job_metadata, jobs
 class Jobs(Database):
     def add_job(
         self,
-        spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+        spec: Spec,
         *,
         idempotency_key: str | None = None,
         owner: str = "",
@@ -69,7 +69,7 @@ class Jobs(Database):
     def job_of_key(
         self,
         idempotency_key: str,
-        spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+        spec: Spec,
         *,
         owner: str = "",
     ) -> JobRow | None:
@@ -195,13 +195,13 @@ def _pair(key: str, value: str) -> str:
     return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()
 
 
-def _body(spec: FinetuneSpec | EvaluateSpec | SweepSpec) -> dict[str, Any]:
+def _body(spec: Spec) -> dict[str, Any]:
     return spec.model_dump(mode="json")
 
 
 def _add(
     connection: Connection,
-    spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+    spec: Spec,
     children: Sequence[FinetuneSpec],
     digest: str,
     *,
@@ -221,7 +221,7 @@ def _add(
 
 def _insert(
     connection: Connection,
-    spec: FinetuneSpec | EvaluateSpec | SweepSpec,
+    spec: Spec,
     now: float,
     digest: str,
     *,

@@ -109,4 +109,4 @@ def test_an_upload_is_documented_with_its_two_files(document: Any) -> None:
 def test_a_spec_is_told_apart_by_its_type(document: Any) -> None:
     schema = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     mapping = schema["schema"]["discriminator"]["mapping"]
-    assert set(mapping) == {"finetune", "evaluate", "sweep"}
+    assert set(mapping) == {"finetune", "evaluate", "sweep", "gate"}
