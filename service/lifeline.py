@@ -1,10 +1,11 @@
-"""A pipe that a parent holds open and never writes to again: its end means that the parent died.
+"""A pipe that a parent holds open, and seldom writes to: its end means that the parent died.
 
 The read end is always file descriptor 0. It is read with os.read, never through `sys.stdin`,
 because a daemon thread inside a buffered read aborts the interpreter's shutdown.
 """
 
 import os
+import queue
 import threading
 from collections.abc import Callable
 
@@ -33,3 +34,16 @@ def watch(when_cut: Callable[[], object], fd: int = STDIN) -> threading.Thread:
     thread = threading.Thread(target=wait, name="lifeline", daemon=True)
     thread.start()
     return thread
+
+
+def lines(when_cut: Callable[[], object], fd: int = STDIN) -> "queue.SimpleQueue[bytes]":
+    """`watch`, for a pipe that lines still come by: each whole one is put into the queue."""
+    arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        while line := read_line(fd):
+            arrived.put(line)
+        when_cut()
+
+    threading.Thread(target=read, name="lifeline", daemon=True).start()
+    return arrived

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     beat_seconds: float = 2.0
     sweep_seconds: float = 5.0
     grace_seconds: float = Field(2.0, description="Between SIGTERM and SIGKILL of a child.")
+    warm_seconds: float = Field(
+        60.0, description="How long a base stays loaded for the next evaluate or gate job of it."
+    )
     max_failures: int = Field(3, description="Lost workers before a job fails.")
     job_time_limit_seconds: float = Field(86_400.0, description="One attempt's longest run.")
     resume_checkpoint_seconds: float = 60.0

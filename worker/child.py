@@ -3,9 +3,11 @@
 In: one JSON line on stdin, which then stays open as the lifeline. Out: one JSON event per line
 on what was stdout at the start; whatever libraries print goes to stderr, the attempt's log.
 The last event is the child's word: succeeded, failed or released. No word means that it died.
+A child that was asked to stay, and succeeded, says so in its word and waits for another order.
 """
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -27,12 +29,17 @@ from service.settings import Settings
 from service.tables import finite
 
 RESULT = "result.json"
+LOG = "child.log"
+STAY = "stay"
+"""Of an order: whether to wait for another one once it succeeded."""
 SUCCEEDED, FAILED, RELEASED = "succeeded", "failed", "released"
 DISK_FULL = "disk_full"
 """Not the job's fault: it is released, and tried again after a while."""
 WORDS = frozenset({SUCCEEDED, FAILED, RELEASED})
 RETRY = "retry"
 """Of a failed word: what failed may work next time."""
+STAYS = "stays"
+"""Of a succeeded word: the child waits for the next order, with what it has loaded."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -54,32 +61,51 @@ class Execute(Protocol):
 
 def real_job() -> tuple[Execute, type[Exception]]:
     """The job, and what it raises when it was asked to stop. Imported late: torch takes seconds."""
+    from worker.loaded import Loaded
     from worker.run import execute
     from worker.train import Released
 
-    return execute, Released
+    return functools.partial(execute, loaded=Loaded()), Released
 
 
 def main(load: Callable[[], tuple[Execute, type[Exception]]] = real_job) -> None:
-    """Runs the one order that stdin brings."""
+    """Runs the order that stdin brings, and while it stays each one that follows."""
     report = _reporter()
     line = lifeline.read_line()
     if not line:
         return
-    lifeline.watch(end_group)
+    orders = lifeline.lines(end_group)
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def asked_to_stop(*_: object) -> None:
+        stop.set()
+        orders.put(b"")  # one that waits for an order has nothing to bring to an end
+
+    signal.signal(signal.SIGTERM, asked_to_stop)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     report({"kind": "phase", "phase": Phase.LOADING})  # torch takes seconds: a sign of life
     execute, released = load()
-    try:
-        report(carry_out(json.loads(line), execute, report, stop))
-    except released:
-        report({"kind": RELEASED})
+    while line:
+        order = json.loads(line)
+        try:
+            word = carry_out(order, execute, report, stop)
+        except released:
+            word = {"kind": RELEASED}
+        stays = bool(order[STAY]) and word["kind"] == SUCCEEDED and not stop.is_set()
+        report(word | ({STAYS: True} if stays else {}))
+        line = orders.get() if stays else b""
+        if line:
+            _log_to(Path(json.loads(line)["workdir"]) / LOG)
+            report({"kind": "phase", "phase": Phase.LOADING})
 
 
 def order_line(
-    spec: dict[str, Any], workdir: Path, adapters: Mapping[str, Path], settings: Settings
+    spec: dict[str, Any],
+    workdir: Path,
+    adapters: Mapping[str, Path],
+    settings: Settings,
+    *,
+    stay: bool = False,
 ) -> bytes:
     """What the parent writes. The child needs no keys and no addresses, so it gets none."""
     secrets = {"api_key", "database_url", "redis_url", "artifacts_url"}
@@ -91,6 +117,7 @@ def order_line(
         "workdir": str(workdir),
         "adapters": {name: str(path) for name, path in adapters.items()},
         "settings": shown,
+        STAY: stay,
     }
     return json.dumps(order).encode() + b"\n"
 
@@ -186,6 +213,15 @@ def _reporter() -> Report:
                 data = data[os.write(events, data) :]
 
     return report
+
+
+def _log_to(path: Path) -> None:
+    """From here on prints belong to another attempt."""
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -9,6 +9,7 @@ from celery.worker import state
 from service.broker import TASK, celery_app
 from service.settings import Settings
 from service.store import Store
+from worker.idle import Idle
 from worker.presence import Presence, worker_name
 from worker.tasks import perform
 
@@ -27,17 +28,19 @@ def configure(settings: Settings) -> Celery:
         raise ValueError("FORGETTING_REDIS_URL is not set")
     app = celery_app(settings.redis_url)
     store = Store(settings.database, settings)
+    idle = Idle(settings.warm_seconds)
     presence = Presence(store, worker_name(), every_seconds=settings.beat_seconds)
 
     @app.task(name=TASK)
     def run_job(job_id: str) -> None:
-        perform(store, presence=presence, settings=settings, stopping=stopping)
+        perform(store, presence=presence, settings=settings, stopping=stopping, idle=idle)
 
     def arrive(**_: Any) -> None:
         logging.getLogger("worker").setLevel(logging.INFO)
         presence.start()
 
     def leave(**_: Any) -> None:
+        idle.end()
         presence.stop()
         store.dispose()
 

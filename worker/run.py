@@ -21,6 +21,7 @@ from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
 from worker.data import TokenisedDataset, load_rows
 from worker.estimate import document_table
+from worker.loaded import Loaded
 from worker.measure import (
     Measurement,
     Report,
@@ -29,7 +30,7 @@ from worker.measure import (
     measure,
     report_measured,
 )
-from worker.model import Base, load_base
+from worker.model import Base
 from worker.phases import Phases
 from worker.provenance import provenance_of
 from worker.score import BasePass, score_base
@@ -47,13 +48,15 @@ def execute(
     adapters: Mapping[str, Path] | None = None,
     stop: threading.Event | None = None,
     settings: Settings | None = None,
+    loaded: Loaded | None = None,
 ) -> Result:
     """Fine-tune if the spec says so, then measure every candidate against the base.
 
     What is worth keeping lies under workdir/artifacts afterwards: adapters, positions.npz (KL of
     the last candidate per position), result.json. `adapters` are local folders of other jobs'
-    adapters, by `job_…:step` or `job_…:last`. Raises the errors of service.errors, and Released
-    soon after `stop` is set; called again with the same workdir it then continues.
+    adapters, by `job_…:step` or `job_…:last`; `loaded` is what an earlier call left in memory.
+    Raises the errors of service.errors, and Released soon after `stop` is set; called again with
+    the same workdir it then continues.
     """
     settings = settings or process_settings()
     stop = stop or threading.Event()
@@ -70,12 +73,13 @@ def execute(
 
     phases.enter(Phase.LOADING)
     dtype = spec.training.dtype if isinstance(spec, FinetuneSpec) else spec.dtype
-    base = load_base(
+    base = (loaded or Loaded()).base(
         spec.base_model,
         spec.revision,
         dtype=dtype,
         settings=settings,
         dtype_param="training.dtype" if isinstance(spec, FinetuneSpec) else "dtype",
+        told=lambda message: report({"kind": "log", "message": message}),
     )
     windows = _windows(corpus, base, spec.evaluation.context)
 

@@ -5,35 +5,22 @@ wakes nobody: under the solo pool the handler runs between two bytecodes of this
 """
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from service.jobs import FailureClass
-from service.keep import module_command, module_environment
 from service.settings import RELEASE_PATIENCE
-from worker.child import RELEASED, RETRY, SUCCEEDED, WORDS, error_of, failed
+from worker.child import RELEASED, RETRY, SUCCEEDED, error_of, failed
+from worker.idle import Idle
 from worker.lease import Lease
+from worker.process import COMMAND, Child
 
 POLL_SECONDS = 0.2
-LOG = "child.log"
-LOG_TAIL_BYTES = 4_000
-SECRETS = (
-    "FORGETTING_API_KEY",
-    "FORGETTING_ARTIFACTS_URL",
-    "FORGETTING_DATABASE_URL",
-    "FORGETTING_REDIS_URL",
-    "PGPASSWORD",
-)
-COMMAND = module_command("worker.run")
 
 
 class Ending(StrEnum):
@@ -64,13 +51,47 @@ def supervise(
     limit_seconds: float,
     stopping: Callable[[], bool],
     command: Sequence[str] = COMMAND,
+    idle: Idle | None = None,
+    serves: str | None = None,
 ) -> Ended:
-    """Runs one attempt to its end. Raises LeaseLost; in every case no child is left."""
+    """Runs one attempt to its end. Raises LeaseLost.
+
+    A child in `idle` that serves the same is given the order, and a child that stays afterwards is
+    left there; in every other case no child is left.
+    """
+
+    def watch(child: Child) -> Ended:
+        ended = _watch(child, lease, order, workdir, grace_seconds, limit_seconds, stopping)
+        if idle is not None and serves is not None and child.stays:
+            idle.keep(child, serves)
+        return ended
+
+    warm = None if idle is None else idle.take(serves)
+    if warm is not None:
+        ended = watch(warm)
+        if warm.heard:
+            return ended
+        # It died in its sleep, and this attempt has not begun.
+    return watch(Child(command, workdir))
+
+
+def _watch(
+    child: Child,
+    lease: Lease,
+    order: bytes,
+    workdir: Path,
+    grace_seconds: float,
+    limit_seconds: float,
+    stopping: Callable[[], bool],
+) -> Ended:
+    """The child has ended afterwards, or it stays and its attempt succeeded."""
     deadline = time.monotonic() + limit_seconds
     asked: Ending | None = None
     kill_at = float("inf")
-    with Child(command, order, workdir, lease.tell) as child:
-        while not child.ended_within(POLL_SECONDS):
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(child)
+        child.begin(order, workdir, lease.tell)
+        while not child.done_within(POLL_SECONDS):
             lease.check()
             now = time.monotonic()
             if now >= kill_at:
@@ -83,8 +104,11 @@ def supervise(
                 elif child.word is not None and kill_at == float("inf"):
                     # It has said its last word; only its own shutdown is left, and may hang.
                     kill_at = now + grace_seconds + 5.0
-    lease.flush()
-    return _judge(child, asked, cancelled=lease.cancel_requested, limit_seconds=limit_seconds)
+        lease.flush()
+        ended = _judge(child, asked, cancelled=lease.cancel_requested, limit_seconds=limit_seconds)
+        if child.stays and ended.ending is Ending.SUCCEEDED:
+            undo.pop_all()
+    return ended
 
 
 def _reason_to_end(
@@ -100,7 +124,7 @@ def _reason_to_end(
     return None, 0
 
 
-def _judge(child: "Child", asked: Ending | None, *, cancelled: bool, limit_seconds: float) -> Ended:
+def _judge(child: Child, asked: Ending | None, *, cancelled: bool, limit_seconds: float) -> Ended:
     if cancelled:
         return Ended(Ending.CANCELLED)
     word = child.word
@@ -121,7 +145,7 @@ def _judge(child: "Child", asked: Ending | None, *, cancelled: bool, limit_secon
     return _died(child)
 
 
-def _died(child: "Child") -> Ended:
+def _died(child: Child) -> Ended:
     """The child is gone without a word; a signal may be bad luck, an exception is not."""
     code = child.exit_code
     tail = child.log_tail()
@@ -137,112 +161,3 @@ def _died(child: "Child") -> Ended:
         detail = said[-1] if said else f"ended with exit code {code} and said nothing"
         word = failed("internal_error", FailureClass.SYSTEM, detail, details=details)
     return Ended(Ending.FAILED, error_of(word), retry=code < 0)
-
-
-class Child:
-    """A process that leads its own session, its events, and its last word."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        order: bytes,
-        workdir: Path,
-        tell: Callable[[dict[str, Any]], None],
-    ) -> None:
-        self.word: dict[str, Any] | None = None
-        self.exit_code = 0
-        self._log = workdir / LOG
-        self._tell = tell
-        self._reaped = False
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(),
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None
-        self._reader = threading.Thread(
-            target=self._read, args=(self._process.stdout,), name="child-events", daemon=True
-        )
-        self._reader.start()
-        assert self._process.stdin is not None
-        # Broken pipe: it died at once; its exit code tells more.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(order)
-            self._process.stdin.flush()
-
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends what is left of the group and waits for it."""
-        self._reap()
-
-    def ended_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not self._has_ended():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            time.sleep(min(left, 0.05))
-        self._reap()
-        return True
-
-    def signal(self, signum: int) -> None:
-        """To the whole group; it cannot hit a stranger, because the leader is not reaped yet."""
-        if not self._reaped:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signum)
-
-    def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-
-    def log_tail(self) -> str:
-        with self._log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LOG_TAIL_BYTES))
-            return file.read().decode(errors="replace")
-
-    def _has_ended(self) -> bool:
-        """Without reaping, so that the group's number stays taken."""
-        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return self._reaped or os.waitid(os.P_PID, self._process.pid, options) is not None
-
-    def _reap(self) -> None:
-        if self._reaped:
-            return
-        self.kill()
-        self._reaped = True
-        self.exit_code = self._process.wait()
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        # Something that left the group may still hold the pipe; we do not wait for it.
-        self._reader.join(timeout=5.0)
-
-    def _read(self, lines: IO[bytes]) -> None:
-        with lines:
-            for line in lines:
-                event = _event(line)
-                if event is None:
-                    continue
-                if event["kind"] in WORDS:
-                    self.word = event
-                else:
-                    self._tell(event)
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    """None for what is no event: a print from before stdout was ours, or a torn last line."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in module_environment().items() if name not in SECRETS}

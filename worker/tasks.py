@@ -5,10 +5,11 @@ there is none.
 """
 
 import contextlib
+import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +25,11 @@ from service.settings import Settings
 from service.store import Claim, PointGroup, Store
 from worker import child, publish, workdir
 from worker.copying import Check
+from worker.idle import Idle
 from worker.lease import Lease
 from worker.presence import Presence
-from worker.supervise import COMMAND, Ended, Ending, supervise
+from worker.process import COMMAND
+from worker.supervise import Ended, Ending, supervise
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,8 +54,12 @@ def perform(
     settings: Settings,
     stopping: Callable[[], bool] = lambda: False,
     command: Sequence[str] = COMMAND,
+    idle: Idle | None = None,
 ) -> int:
-    """Runs claimable jobs one after another until there is none; returns how many it ran."""
+    """Runs claimable jobs one after another until there is none; returns how many it ran.
+
+    `idle` may hold a child of an earlier job, and may hold one afterwards.
+    """
     n_jobs = 0
     while not stopping() and (claim := store.claim(presence.worker)) is not None:
         n_jobs += 1
@@ -60,7 +67,7 @@ def perform(
         with presence.busy(claim.job_id):
             try:
                 with Lease(store, claim, settings) as lease:
-                    _guarded_attempt(lease, settings, stopping, command)
+                    _guarded_attempt(lease, settings, stopping, command, idle)
             except LeaseLost as lost:
                 log.warning("%s: lease lost: %s", claim.job_id, lost.message)
             except Exception as error:
@@ -73,7 +80,11 @@ def perform(
 
 
 def _guarded_attempt(
-    lease: Lease, settings: Settings, stopping: Callable[[], bool], command: Sequence[str]
+    lease: Lease,
+    settings: Settings,
+    stopping: Callable[[], bool],
+    command: Sequence[str],
+    idle: Idle | None,
 ) -> None:
     def check() -> None:
         lease.check()
@@ -83,7 +94,7 @@ def _guarded_attempt(
             raise Interrupted(Ended(Ending.RELEASED))
 
     try:
-        _attempt(lease, settings, stopping, check, command)
+        _attempt(lease, settings, stopping, check, command, idle)
     except Interrupted as interrupted:
         log.info("%s: %s", lease.claim.job_id, interrupted)
         _close(lease, interrupted.ended)
@@ -99,8 +110,12 @@ def _attempt(
     stopping: Callable[[], bool],
     check: Check,
     command: Sequence[str],
+    idle: Idle | None,
 ) -> None:
     claim = lease.claim
+    serves = served_by(claim.spec) if idle is not None and idle.seconds > 0 else None
+    if idle is not None and serves is None:
+        idle.end()  # this job wants the whole GPU
     folder, resumed_step = workdir.prepare(claim, settings, check)
     if resumed_step is not None:
         message = f"checkpoint of step {resumed_step} taken over from an earlier attempt"
@@ -115,18 +130,30 @@ def _attempt(
         return
     ended = supervise(
         lease,
-        child.order_line(claim.spec, folder, adapters, settings),
+        child.order_line(claim.spec, folder, adapters, settings, stay=serves is not None),
         folder,
         grace_seconds=settings.grace_seconds,
         limit_seconds=settings.job_time_limit_seconds,
         stopping=stopping,
         command=command,
+        idle=idle,
+        serves=serves,
     )
     log.info("%s: %s", claim.job_id, ended.ending)
     if ended.ending is Ending.SUCCEEDED:
         _finish(lease, folder, settings, check)
     else:
         _close(lease, ended)
+
+
+def served_by(spec: Mapping[str, Any]) -> str | None:
+    """Which child may be given this job: one whose job before had the same. Null: only a fresh one.
+
+    Training takes all the memory that there is, and leaves it in pieces.
+    """
+    if spec["type"] not in ("evaluate", "gate"):
+        return None
+    return json.dumps([spec[name] for name in ("base_model", "revision", "dtype")])
 
 
 def _close(lease: Lease, ended: Ended) -> None:

@@ -5,6 +5,7 @@ Run as a script, it is what `python -m worker.run` is to a real job.
 
 import errno
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -180,5 +181,5 @@ def result(spec: Runnable) -> Result:
 if __name__ == "__main__":
     if os.environ.get("SMALL_CHILD_IS_DEAF"):
         # The negative control: nobody listens for the end of the lifeline.
-        lifeline.watch = lambda *_: threading.Thread()
+        lifeline.lines = lambda *_: queue.SimpleQueue()
     child.main(lambda: (execute, Stopped))
