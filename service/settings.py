@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     )
     max_failures: int = Field(3, description="Lost workers before a job fails.")
     job_time_limit_seconds: float = Field(86_400.0, description="One attempt's longest run.")
+    stall_seconds: float = Field(
+        3_600.0, description="A child that says nothing for so long hangs: its attempt ends."
+    )
+    min_free_bytes: int = Field(
+        1_000_000_000, description="Of the disk of home; with less no attempt begins."
+    )
     resume_checkpoint_seconds: float = 60.0
 
     @property

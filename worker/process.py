@@ -34,6 +34,8 @@ class Child:
         """On the last order."""
         self.heard = False
         """Whether anything was said on it."""
+        self.heard_at = time.monotonic()
+        """When it last said anything, or was last told what to do."""
         self.n_orders = 0
         self.exit_code = 0
         self._log = workdir / LOG
@@ -56,7 +58,7 @@ class Child:
 
     def begin(self, order: bytes, workdir: Path, tell: Tell) -> None:
         """`tell` takes its events from now on; its prints go to the log in `workdir`."""
-        self.word, self.heard = None, False
+        self.word, self.heard, self.heard_at = None, False, time.monotonic()
         self.n_orders += 1
         self._log, self._tell = workdir / LOG, tell
         assert self._process.stdin is not None
@@ -138,7 +140,7 @@ class Child:
                 event = _event(line)
                 if event is None:
                     continue
-                self.heard = True
+                self.heard, self.heard_at = True, time.monotonic()
                 if event["kind"] in WORDS:
                     self.word = event
                 else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from service.jobs import FailureClass
-from service.settings import RELEASE_PATIENCE
+from service.settings import RELEASE_PATIENCE, Settings
 from worker.child import RELEASED, RETRY, SUCCEEDED, error_of, failed
 from worker.idle import Idle
 from worker.lease import Lease
@@ -47,8 +47,7 @@ def supervise(
     order: bytes,
     workdir: Path,
     *,
-    grace_seconds: float,
-    limit_seconds: float,
+    settings: Settings,
     stopping: Callable[[], bool],
     command: Sequence[str] = COMMAND,
     idle: Idle | None = None,
@@ -61,8 +60,8 @@ def supervise(
     """
 
     def watch(child: Child) -> Ended:
-        ended = _watch(child, lease, order, workdir, grace_seconds, limit_seconds, stopping)
-        if idle is not None and serves is not None and child.stays:
+        ended = _watch(child, lease, order, workdir, settings, stopping)
+        if idle is not None and serves is not None and child.stays and child.lives:
             idle.keep(child, serves)
         return ended
 
@@ -80,12 +79,13 @@ def _watch(
     lease: Lease,
     order: bytes,
     workdir: Path,
-    grace_seconds: float,
-    limit_seconds: float,
+    settings: Settings,
     stopping: Callable[[], bool],
 ) -> Ended:
     """The child has ended afterwards, or it stays and its attempt succeeded."""
-    deadline = time.monotonic() + limit_seconds
+    deadline = time.monotonic() + settings.job_time_limit_seconds
+    grace_seconds = settings.grace_seconds
+    failure: dict[str, Any] | None = None
     asked: Ending | None = None
     kill_at = float("inf")
     with contextlib.ExitStack() as undo:
@@ -97,7 +97,8 @@ def _watch(
             if now >= kill_at:
                 child.kill()
             elif asked is None:
-                asked, patience = _reason_to_end(lease, stopping, now > deadline)
+                failure = _overdue(now > deadline, now - child.heard_at, settings)
+                asked, patience = _reason_to_end(lease, stopping, failure is not None)
                 if asked is not None:
                     child.signal(signal.SIGTERM)
                     kill_at = now + patience * grace_seconds
@@ -105,7 +106,7 @@ def _watch(
                     # It has said its last word; only its own shutdown is left, and may hang.
                     kill_at = now + grace_seconds + 5.0
         lease.flush()
-        ended = _judge(child, asked, cancelled=lease.cancel_requested, limit_seconds=limit_seconds)
+        ended = _judge(child, asked, failure, cancelled=lease.cancel_requested)
         if child.stays and ended.ending is Ending.SUCCEEDED:
             undo.pop_all()
     return ended
@@ -124,18 +125,32 @@ def _reason_to_end(
     return None, 0
 
 
-def _judge(child: Child, asked: Ending | None, *, cancelled: bool, limit_seconds: float) -> Ended:
+def _overdue(too_long: bool, silent_seconds: float, settings: Settings) -> dict[str, Any] | None:
+    """The failed word of an attempt that takes too long or hangs."""
+    if too_long:
+        limit, variable = settings.job_time_limit_seconds, "FORGETTING_JOB_TIME_LIMIT_SECONDS"
+        said = f"ran longer than {limit:g} s ({variable})"
+        code = "time_limit"
+    elif silent_seconds > settings.stall_seconds:
+        limit, variable = settings.stall_seconds, "FORGETTING_STALL_SECONDS"
+        said = f"said nothing for {limit:g} s ({variable})"
+        code = "stalled"
+    else:
+        return None
+    word = failed(code, FailureClass.SYSTEM, f"{said}; resume continues from its last checkpoint")
+    return word | {RETRY: code == "stalled"}
+
+
+def _judge(
+    child: Child, asked: Ending | None, failure: dict[str, Any] | None, *, cancelled: bool
+) -> Ended:
     if cancelled:
         return Ended(Ending.CANCELLED)
     word = child.word
     if word is not None and word["kind"] == SUCCEEDED:
         return Ended(Ending.SUCCEEDED)
-    if asked is Ending.FAILED:
-        detail = (
-            f"ran longer than {limit_seconds:g} s (FORGETTING_JOB_TIME_LIMIT_SECONDS); "
-            "resume continues from its last checkpoint"
-        )
-        return Ended(Ending.FAILED, error_of(failed("time_limit", FailureClass.SYSTEM, detail)))
+    if asked is Ending.FAILED and failure is not None:
+        return Ended(Ending.FAILED, error_of(failure), retry=bool(failure[RETRY]))
     if word is not None and word["kind"] != RELEASED:
         return Ended(Ending.FAILED, error_of(word), retry=bool(word.get(RETRY)))
     if asked is Ending.RELEASED:

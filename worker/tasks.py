@@ -5,6 +5,7 @@ there is none.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import shutil
@@ -113,6 +114,7 @@ def _attempt(
     idle: Idle | None,
 ) -> None:
     claim = lease.claim
+    require_room(settings)
     serves = served_by(claim.spec) if idle is not None and idle.seconds > 0 else None
     if idle is not None and serves is None:
         idle.end()  # this job wants the whole GPU
@@ -132,8 +134,7 @@ def _attempt(
         lease,
         child.order_line(claim.spec, folder, adapters, settings, stay=serves is not None),
         folder,
-        grace_seconds=settings.grace_seconds,
-        limit_seconds=settings.job_time_limit_seconds,
+        settings=settings,
         stopping=stopping,
         command=command,
         idle=idle,
@@ -144,6 +145,16 @@ def _attempt(
         _finish(lease, folder, settings, check)
     else:
         _close(lease, ended)
+
+
+def require_room(settings: Settings) -> None:
+    """Raises OSError, as a full disk does, where so little is left that work would be lost."""
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    if free < settings.min_free_bytes:
+        said = f"{free:,} bytes are free, FORGETTING_MIN_FREE_BYTES asks for"
+        raise OSError(errno.ENOSPC, f"{said} {settings.min_free_bytes:,}", str(home))
 
 
 def served_by(spec: Mapping[str, Any]) -> str | None:
