@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml clients/python/pyproject.toml constraints.txt install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format bench replicate-paper lock clean
+.PHONY: help demo test serve check format bench chaos replicate-paper lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/READM
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.real_sweep
 	$(BIN)/python -m benchmarks.gate
+
+chaos: $(VENV)/.installed-dev  ## Kill, freeze and flush everything under 1,000 jobs; ARGS="--jobs N --faults N --database …"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 replicate-paper: $(VENV)/.installed-demo  ## Print the paper's sweep as a spec, and its GPU hours; SUBMIT=1 sends it
 	$(BIN)/python -m demo.replicate_paper $(if $(SUBMIT),--submit)

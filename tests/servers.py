@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +46,8 @@ def redis_server() -> Iterator[str]:
     if given := os.environ.get("FORGETTING_TEST_REDIS_URL"):
         yield given
         return
-    binary = redis_binary()
-    with _folder() as folder:
-
-        def start(port: int) -> list[str]:
-            where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-            keep_nothing = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
-            return [str(binary), *where, *keep_nothing]
-
-        url = "redis://127.0.0.1:{port}/0"
-        with running(start, url, _redis_answers, stop=signal.SIGTERM) as at:
-            yield at
+    with _folder() as folder, redis_program(folder).running() as at:
+        yield at
 
 
 @contextlib.contextmanager
@@ -67,6 +60,41 @@ def postgres_server(*, from_wheel: bool = False) -> Iterator[str]:
     if given and not from_wheel:
         yield given
         return
+    with postgres_program(from_wheel=from_wheel) as program, program.running() as at:
+        yield at
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server that can be started, on the same data again and again."""
+
+    command: Callable[[int], list[str]]
+    """By its port."""
+    url: str
+    answers: Callable[[str], bool]
+    stop: signal.Signals
+    popen: dict[str, Any] = field(default_factory=dict)
+
+    def running(self) -> AbstractContextManager[str]:
+        """On a free port, until the end of the `with`."""
+        return running(self.command, self.url, self.answers, stop=self.stop, **self.popen)
+
+
+def redis_program(folder: Path) -> Program:
+    """It keeps nothing on disk."""
+    binary = redis_binary()
+
+    def command(port: int) -> list[str]:
+        where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        keep_nothing = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        return [str(binary), *where, *keep_nothing]
+
+    return Program(command, "redis://127.0.0.1:{port}/0", _redis_answers, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def postgres_program(*, from_wheel: bool = False, fsync: str = "off") -> Iterator[Program]:
+    """On a fresh cluster. fsync off: these clusters live as long as the tests."""
     # As root the server runs as another user, who may not be able to enter TMPDIR.
     with _folder("/tmp" if os.geteuid() == 0 else None) as folder:
         binaries = None if from_wheel else _installed_postgres()
@@ -85,16 +113,15 @@ def postgres_server(*, from_wheel: bool = False) -> Iterator[str]:
         assert done.returncode == 0, f"initdb failed:\n{done.stdout}\n{done.stderr}"
 
         def start(port: int) -> list[str]:
-            # fsync off: these clusters live as long as the tests.
-            options = {"port": port, "listen_addresses": "127.0.0.1", "fsync": "off"}
+            options = {"port": port, "listen_addresses": "127.0.0.1", "fsync": fsync}
             options |= {"unix_socket_directories": "", "max_connections": 200}
             options |= {"shared_buffers": "32MB", "log_min_messages": "fatal"}
             flags = [f"--{key}={value}" for key, value in options.items()]
             return [str(binaries / "postgres"), "-D", str(data), *flags]
 
         url = f"postgresql://postgres:{secret}@127.0.0.1:{{port}}/postgres"
-        with running(start, url, _postgres_answers, stop=signal.SIGINT, cwd=folder, **owner) as at:
-            yield at
+        popen = {"cwd": folder, **owner}
+        yield Program(start, url, _postgres_answers, signal.SIGINT, popen)
 
 
 def redis_binary() -> Path:

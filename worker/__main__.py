@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from service import lifeline
@@ -71,8 +72,11 @@ def run_all(*, has_lifeline: bool) -> None:
         thread.join()
 
 
-def run_one(*, has_lifeline: bool) -> None:
-    """One solo Celery worker in this process. Celery's own handlers take the signals."""
+def run_one(*, has_lifeline: bool, command: Sequence[str] | None = None) -> None:
+    """One solo Celery worker in this process. Celery's own handlers take the signals.
+
+    `command` runs a job; by default the real thing.
+    """
     if has_lifeline:
         lifeline.watch(_end_softly)
     from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
@@ -83,7 +87,7 @@ def run_one(*, has_lifeline: bool) -> None:
     # acks, where acks are early.
     for category in (SecurityWarning, CPendingDeprecationWarning):
         warnings.simplefilter("ignore", category)
-    app = configure(settings())
+    app = configure(settings(), **({} if command is None else {"command": command}))
     place = os.environ.get("CUDA_VISIBLE_DEVICES") or "cpu"
     app.worker_main(
         [

@@ -1,6 +1,7 @@
 """The Celery worker: the doorbell's settings, one task, and a thread that says we live."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, signals
@@ -11,6 +12,7 @@ from service.settings import Settings
 from service.store import Store
 from worker.idle import Idle
 from worker.presence import Presence, worker_name
+from worker.process import COMMAND
 from worker.tasks import perform
 
 
@@ -22,8 +24,11 @@ def stopping() -> bool:
     )
 
 
-def configure(settings: Settings) -> Celery:
-    """An app whose one task runs every claimable job. Raises ValueError without a broker URL."""
+def configure(settings: Settings, *, command: Sequence[str] = COMMAND) -> Celery:
+    """An app whose one task runs every claimable job, each as `command`.
+
+    Raises ValueError without a broker URL.
+    """
     if settings.redis_url is None:
         raise ValueError("FORGETTING_REDIS_URL is not set")
     app = celery_app(settings.redis_url)
@@ -33,7 +38,14 @@ def configure(settings: Settings) -> Celery:
 
     @app.task(name=TASK)
     def run_job(job_id: str) -> None:
-        perform(store, presence=presence, settings=settings, stopping=stopping, idle=idle)
+        perform(
+            store,
+            presence=presence,
+            settings=settings,
+            stopping=stopping,
+            command=command,
+            idle=idle,
+        )
 
     def arrive(**_: Any) -> None:
         logging.getLogger("worker").setLevel(logging.INFO)

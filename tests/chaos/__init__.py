@@ -1,0 +1,1 @@
+"""Services, workers, broker and database under random faults; nothing may be lost or doubled."""
