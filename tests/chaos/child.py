@@ -21,6 +21,9 @@ from worker import child
 COMMAND = [sys.executable, "-m", "tests.chaos.child"]
 LEDGER = "CHAOS_LEDGER"
 LONGEST_SECONDS = 0.4
+PHASES = ("loading", "training", "scoring_base", "scoring_tuned")
+"""With the deed `hold` it waits in each for as long as there is a file `hold-<phase>`, and in the
+last also for `hold`."""
 
 
 class Stopped(Exception):
@@ -37,11 +40,16 @@ def execute(
     settings: Settings | None = None,
 ) -> Result:
     assert stop is not None
-    for phase in ("loading", "training", "scoring_base", "scoring_tuned"):
-        report({"kind": "phase", "phase": phase})
-        if stop.wait(random.uniform(0, LONGEST_SECONDS / 4)):
-            raise Stopped
     deed = spec.metadata["deed"]
+    place = Path(os.environ[LEDGER]).parent
+    for phase in PHASES:
+        report({"kind": "phase", "phase": phase})
+        if stop.wait(random.uniform(0, LONGEST_SECONDS / len(PHASES))):
+            raise Stopped
+        held = [place / f"hold-{phase}"] + ([place / "hold"] if phase == PHASES[-1] else [])
+        while deed == "hold" and any(flag.exists() for flag in held):
+            if stop.wait(0.05):
+                raise Stopped
     if deed == "blame":
         raise DatasetUnreadable("line 3 is torn", param="dataset.path")
     if deed == "die" or (deed == "die_once" and workdir.name == "attempt-1"):

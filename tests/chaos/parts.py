@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from service.errors import SystemFault
+
 RESTART_SECONDS = 0.3
 
 
@@ -114,8 +116,12 @@ def closing(parts: list[Part]) -> Iterator[list[Part]]:
 
 
 def until(true: Callable[[], object], seconds: float, what: str) -> None:
+    """Asks again and again; a database that is away says neither yes nor no."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while True:
+        with contextlib.suppress(SystemFault):
+            if true():
+                return
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
         time.sleep(0.1)

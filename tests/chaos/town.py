@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import redis
 
 from service.settings import Settings
 from service.store import Store
 from tests.chaos.child import LEDGER
-from tests.chaos.parts import Part, closing, environment, free_port, module
+from tests.chaos.parts import Part, closing, environment, free_port, module, until
 from tests.e2e.house import ROOT, write_data
 from tests.servers import postgres_program, redis_program
 
@@ -78,12 +79,12 @@ class Town:
             "broker frozen": lambda rng, _: self.redis.freeze(2.0),
         }
         if self.database is None:
-            return {**deeds, "database locked": lambda rng, _: self._lock()}
+            return {**deeds, "database locked": lambda rng, _: self._away(1.5)}
         database = self.database
         return {
             **deeds,
             "database crashed": lambda rng, _: database.send(signal.SIGQUIT),
-            "database frozen": lambda rng, _: self._freeze_backends(),
+            "database frozen": lambda rng, _: self._away(1.5),
         }
 
     def _busy_with(self, pid: int) -> str | None:
@@ -103,24 +104,26 @@ class Town:
         ):
             client.flushall()
 
-    def _lock(self) -> None:
-        """Another process holds the writer's lock for a while."""
-        path = self.database_url.removeprefix("sqlite:///")
-        with (
-            contextlib.suppress(sqlite3.OperationalError),
-            contextlib.closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as other,
-        ):
-            other.execute("BEGIN IMMEDIATE")
-            time.sleep(1.5)
-            other.execute("ROLLBACK")
+    @contextlib.contextmanager
+    def database_away(self) -> Iterator[None]:
+        """It answers nobody: its processes are frozen, or its one writer's lock is taken."""
+        if self.database is None:
+            path = self.database_url.removeprefix("sqlite:///")
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("PRAGMA busy_timeout = 10000")
+                other.execute("BEGIN IMMEDIATE")
+                yield
+                other.execute("ROLLBACK")
+            return
+        frozen = [self.database.pid, *(one.pid for one in self.database.children())]
+        try:
+            _send(frozen, signal.SIGSTOP)
+            yield
+        finally:
+            _send(frozen, signal.SIGCONT)
 
-    def _freeze_backends(self) -> None:
-        assert self.database is not None
-        frozen = [self.database.process.pid, *(one.pid for one in self.database.children())]
-        for signum, seconds in ((signal.SIGSTOP, 1.5), (signal.SIGCONT, 0.0)):
-            for pid in frozen:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signum)
+    def _away(self, seconds: float) -> None:
+        with contextlib.suppress(sqlite3.OperationalError), self.database_away():
             time.sleep(seconds)
 
 
@@ -186,7 +189,23 @@ def town(database: str, **settings: str) -> Iterator[Town]:
         ]
         parts += workers
         urls = [f"http://127.0.0.1:{port}/v1" for port in ports]
+        for at in urls:
+            until(lambda at=at: answers(at), 60, f"a service at {at}")
         yield Town(folder, store, services, workers, redis_part, redis_url, urls, server, url)
+
+
+def answers(url: str) -> bool:
+    """Whether a service listens there."""
+    try:
+        return httpx2.get(f"{url}/healthz", timeout=2).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def _send(pids: list[int], signum: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def _wait(answers: Callable[[str], bool], url: str) -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import and_
+from sqlalchemy import and_, literal
 
 from service.errors import LeaseLost, NotResumable, StillRunning
 from service.jobs import NEXT, RESUMABLE, TERMINAL, JobState
@@ -146,6 +146,11 @@ class Promises(RuleBasedStateMachine):
         if job is not None and held:
             job.give_back(counts=True)
 
+    @rule()
+    def sweep(self) -> None:
+        """Nobody's lease has run out: nobody loses a job."""
+        assert self.store.reap() == []
+
     @rule(index=st.integers(0, 9))
     def cancel(self, index: int) -> None:
         if self.jobs:
@@ -211,6 +216,11 @@ def test_every_order_of_calls_keeps_the_promises() -> None:
     run_state_machine_as_test(Promises, settings=CHECK)
 
 
+def fails() -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception, LeaseLost)):
+        run_state_machine_as_test(Promises, settings=CHECK)
+
+
 def test_the_machine_finds_a_missing_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: without attempt and token in the fence, some order of calls breaks a promise."""
 
@@ -218,5 +228,16 @@ def test_the_machine_finds_a_missing_fence(monkeypatch: pytest.MonkeyPatch) -> N
         return and_(jobs_table.c.id == held.job_id, jobs_table.c.state.in_(HELD))
 
     monkeypatch.setattr("service.store.attempts.owned", unfenced)
-    with pytest.raises((AssertionError, pytest.fail.Exception, LeaseLost)):
-        run_state_machine_as_test(Promises, settings=CHECK)
+    fails()
+
+
+def test_the_machine_finds_a_missing_look_at_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: a sweep that takes every running job away."""
+    monkeypatch.setattr("service.store.leases.epoch_now", lambda: literal(1e18))
+    fails()
+
+
+def test_the_machine_finds_a_cancel_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: a job that was to be cancelled is queued again when its worker is lost."""
+    monkeypatch.setattr("service.store.attempts._cancel_requested", lambda *_: False)
+    fails()
