@@ -25,9 +25,8 @@ FROM n
 """
 
 
-@pytest.fixture
-def full(store: Store) -> Store:
-    """Finished jobs beside a few living ones."""
+def finished(store: Store, n: int) -> None:
+    """So many finished jobs."""
     statement = FINISHED
     if store.engine.dialect.name == "postgresql":
         statement = statement.replace(
@@ -35,7 +34,13 @@ def full(store: Store) -> Store:
             "lpad(CAST(i AS TEXT), 26, '0')",
         )
     with store.engine.begin() as connection:
-        connection.execute(text(statement), {"n": N_FINISHED})
+        connection.execute(text(statement), {"n": n})
+
+
+@pytest.fixture
+def full(store: Store) -> Store:
+    """Finished jobs beside a few living ones."""
+    finished(store, N_FINISHED)
     for _ in range(3):
         store.add_job(finetune("new", metadata={"a": "b"}))
     store.add_job(evaluate("new"))
