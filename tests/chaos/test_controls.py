@@ -1,11 +1,16 @@
 """What the single faults do where the mechanism that answers them is switched off."""
 
+import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+from celery import Celery
+from kombu.exceptions import OperationalError
 
+from service.broker import QUEUE, TASK, celery_app
 from tests.chaos.parts import until
 from tests.chaos.test_single_faults import hold, holder, submit
 from tests.chaos.town import LEASE_SECONDS, Town, town
@@ -55,3 +60,26 @@ def test_a_lease_that_outlasts_the_fault_lets_the_child_live() -> None:
         until(lambda: place.store.job(job_id).state == "succeeded", 60, "the end")
         assert place.store.job(job_id).attempt == 1
         assert not child.is_running()
+
+
+def test_a_ring_inside_the_request_would_wait_for_a_frozen_broker(unswept: Town) -> None:
+    """What every submission would do, were its ring not sent by a thread."""
+    app = celery_app(unswept.redis_url)
+    until(lambda: app.send_task(TASK, kwargs={"job_id": "none"}, queue=QUEUE), 10, "a ring")
+    unswept.redis.send(signal.SIGSTOP)
+    ring = threading.Thread(
+        target=_ring_and_forget, args=(app,), daemon=True, name="a request that rings"
+    )
+    ring.start()
+    try:
+        ring.join(2)
+        assert ring.is_alive()
+    finally:
+        unswept.redis.send(signal.SIGCONT)
+        ring.join(30)
+        app.close()
+
+
+def _ring_and_forget(app: Celery) -> None:
+    with contextlib.suppress(OperationalError):
+        app.send_task(TASK, kwargs={"job_id": "none"}, queue=QUEUE, retry=False)

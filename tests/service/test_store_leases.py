@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from service.errors import LeaseLost
 from service.jobs import JobState
@@ -138,3 +139,17 @@ def test_a_frozen_transaction_holds_up_neither_claim_nor_reap(store: Store) -> N
         assert claim(store).job_id == waiting
     assert time.monotonic() - begun < 3
     assert store.reap() == [frozen]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_look_that_does_not_skip_what_is_locked_is_held_up(store: Store) -> None:
+    """Control: the same look without SKIP LOCKED ends by its timeout, and finds nothing."""
+    job_id = store.add_job(finetune())[0].id
+    claim(store)
+    row = select(jobs.c.id).where(jobs.c.id == job_id)
+    with store.engine.begin() as frozen:
+        frozen.execute(row.with_for_update())
+        with pytest.raises(OperationalError, match="lock timeout"), store.engine.begin() as other:
+            other.execute(row.with_for_update())
+        with store.engine.begin() as other:
+            assert other.execute(row.with_for_update(skip_locked=True)).all() == []
