@@ -65,5 +65,5 @@ $(VENV)/.installed-demo: $(PINS)
 	@touch $@
 
 $(VENV)/.installed-dev: $(PINS)
-	sh install.sh $(VENV) worker,demo,dev
+	sh install.sh $(VENV) worker,s3,demo,dev
 	@touch $@ $(VENV)/.installed-demo
