@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from service import lifeline
 from service.errors import ForgettingError, SystemFault, UserError
 from service.jobs import FailureClass, Phase
+from service.schemas.gate import GateResult
 from service.schemas.result import Result
 from service.schemas.spec import Runnable
 from service.settings import Settings
@@ -56,7 +57,8 @@ class Execute(Protocol):
         adapters: Mapping[str, Path] | None = None,
         stop: threading.Event | None = None,
         settings: Settings | None = None,
-    ) -> Result: ...
+        law: Mapping[str, Any] | None = None,
+    ) -> Result | GateResult: ...
 
 
 def real_job() -> tuple[Execute, type[Exception]]:
@@ -106,8 +108,10 @@ def order_line(
     settings: Settings,
     *,
     stay: bool = False,
+    law: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """What the parent writes. The child needs no keys and no addresses, so it gets none."""
+    """What the parent writes. The child needs no keys and no addresses, so it gets none; what of
+    the store it needs, adapters and a recipe's `law`, is brought to it."""
     secrets = {"api_key", "database_url", "redis_url", "artifacts_url"}
     shown = settings.model_dump(mode="json", exclude=secrets) | {
         "home": str(settings.home.resolve())
@@ -116,6 +120,7 @@ def order_line(
         "spec": spec,
         "workdir": str(workdir),
         "adapters": {name: str(path) for name, path in adapters.items()},
+        "law": law,
         "settings": shown,
         STAY: stay,
     }
@@ -135,6 +140,7 @@ def carry_out(
             adapters={name: Path(path) for name, path in order["adapters"].items()},
             stop=stop,
             settings=Settings(**order["settings"]),
+            law=order["law"],
         )
         write_atomically(workdir / RESULT, result.model_dump_json())
     except ForgettingError as error:
