@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from service.errors import DatasetUnreadable
 from service.schemas.result import Checkpoint, Forgetting, FtLoss, Result
@@ -38,6 +39,7 @@ def execute(
     adapters: Mapping[str, Path] | None = None,
     stop: threading.Event | None = None,
     settings: Settings | None = None,
+    law: Mapping[str, Any] | None = None,
 ) -> Result:
     assert stop is not None
     deed = spec.metadata["deed"]
