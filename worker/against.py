@@ -19,15 +19,13 @@ from service.sources import is_hub_id, is_wikitext
 from worker.corpus import Corpus, Document, corpus_of, load_corpus, read_corpus
 from worker.update import ADAPTER
 
-SHARDED = {DistributedType.FSDP, DistributedType.MEGATRON_LM}
-
 
 def refuse(trainer: Trainer, model: nn.Module, reference: str | None) -> None:
     """Raises InvalidSpec where the model cannot be compared with its base."""
     deepspeed = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    sharded = deepspeed is not None and deepspeed.zero_stage == 3
-    if sharded or trainer.accelerator.distributed_type in SHARDED:
-        how = "DeepSpeed ZeRO-3" if sharded else trainer.accelerator.distributed_type.value
+    stage = None if deepspeed is None else deepspeed.zero_stage
+    how = sharding(trainer.accelerator.distributed_type, stage)
+    if how is not None:
         raise InvalidSpec(
             f"{how} splits the weights over processes, and ForgettingCallback measures in one; "
             "train with DDP or ZeRO-2, or evaluate the saved adapters afterwards"
@@ -39,6 +37,14 @@ def refuse(trainer: Trainer, model: nn.Module, reference: str | None) -> None:
         )
     if reference is None:
         _refuse_without_reference(model)
+
+
+def sharding(kind: DistributedType, zero_stage: int | None) -> str | None:
+    """What keeps no process in possession of the whole model; None where nothing does."""
+    if zero_stage == 3:
+        return "DeepSpeed ZeRO-3"
+    whole = kind not in (DistributedType.FSDP, DistributedType.MEGATRON_LM)
+    return None if whole else kind.value
 
 
 def _refuse_without_reference(model: nn.Module) -> None:
