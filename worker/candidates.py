@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.errors import AdapterUnreadable
 from service.schemas.candidates import JobAdapter, PathAdapter, UploadedAdapter
-from service.schemas.spec import EvaluateSpec
+from service.schemas.spec import CandidatesSpec
 from service.settings import Settings
 from service.sources import resolve_folder
 from worker.adapter import read_config, trainable_params
@@ -52,16 +52,17 @@ def of_run(saved: Sequence[SavedAdapter], artifacts: Path, *, rank: int) -> list
 
 
 def of_spec(
-    spec: EvaluateSpec, adapters: Mapping[str, Path], settings: Settings
+    spec: CandidatesSpec, adapters: Mapping[str, Path], settings: Settings
 ) -> list[Candidate]:
-    """An evaluate job's candidates, in the spec's order. Raises AdapterUnreadable, PathNotAllowed.
+    """What a job is to score, in the order of `every_adapter`.
+
+    Raises AdapterUnreadable, PathNotAllowed.
 
     `adapters`: local folders of what other jobs kept, by `job_…:step` or `job_…:last`, and of
     uploaded ones, by `adp_…`.
     """
     found = []
-    for index, wanted in enumerate(spec.adapters):
-        param = f"adapters.{index}"
+    for param, wanted in spec.every_adapter.items():
         name, folder = _locate(wanted, adapters, settings, param)
         lora = is_adapter(folder)
         found.append(

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from service import lifeline
 from service.errors import ForgettingError, SystemFault, UserError
 from service.jobs import FailureClass, Phase
+from service.schemas.gate import GateResult
 from service.schemas.result import Result
 from service.schemas.spec import Runnable
 from service.settings import Settings
@@ -49,7 +50,8 @@ class Execute(Protocol):
         adapters: Mapping[str, Path] | None = None,
         stop: threading.Event | None = None,
         settings: Settings | None = None,
-    ) -> Result: ...
+        law: Mapping[str, Any] | None = None,
+    ) -> Result | GateResult: ...
 
 
 def real_job() -> tuple[Execute, type[Exception]]:
@@ -79,9 +81,15 @@ def main(load: Callable[[], tuple[Execute, type[Exception]]] = real_job) -> None
 
 
 def order_line(
-    spec: dict[str, Any], workdir: Path, adapters: Mapping[str, Path], settings: Settings
+    spec: dict[str, Any],
+    workdir: Path,
+    adapters: Mapping[str, Path],
+    settings: Settings,
+    *,
+    law: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """What the parent writes. The child needs no keys and no addresses, so it gets none."""
+    """What the parent writes. The child needs no keys and no addresses, so it gets none; what of
+    the store it needs, adapters and a recipe's `law`, is brought to it."""
     secrets = {"api_key", "database_url", "redis_url", "artifacts_url"}
     shown = settings.model_dump(mode="json", exclude=secrets) | {
         "home": str(settings.home.resolve())
@@ -90,6 +98,7 @@ def order_line(
         "spec": spec,
         "workdir": str(workdir),
         "adapters": {name: str(path) for name, path in adapters.items()},
+        "law": law,
         "settings": shown,
     }
     return json.dumps(order).encode() + b"\n"
@@ -108,6 +117,7 @@ def carry_out(
             adapters={name: Path(path) for name, path in order["adapters"].items()},
             stop=stop,
             settings=Settings(**order["settings"]),
+            law=order["law"],
         )
         write_atomically(workdir / RESULT, result.model_dump_json())
     except ForgettingError as error:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from service.jobs import Phase
 from worker.heldout import OnRows
@@ -72,3 +73,14 @@ class Phases:
                 )
 
         return progress
+
+
+def noting(report: Report, warnings: list[str]) -> Report:
+    """`report`, with the warnings kept for the result."""
+
+    def reporting(event: dict[str, Any]) -> None:
+        if event["kind"] == "warning":
+            warnings.append(event["message"])
+        report(event)
+
+    return reporting

@@ -14,10 +14,13 @@ import fsspec
 from service.errors import AdapterUnreadable, NotFinished, NotFound, SystemFault
 from service.lora import CONFIG, WEIGHTS, adapter_digest
 from service.schemas.candidates import JobAdapter, UploadedAdapter
-from service.schemas.spec import EvaluateSpec
+from service.schemas.spec import CandidatesSpec, EvaluateSpec, GateSpec
 from service.settings import Settings
 from service.store import Claim, Store
 from worker.copying import Check, copy, unwatched
+
+SCORING: dict[str, type[CandidatesSpec]] = {"evaluate": EvaluateSpec, "gate": GateSpec}
+"""Jobs that score adapters of others."""
 
 
 def prefix_of(claim: Claim) -> str:
@@ -63,20 +66,20 @@ def fetch_adapters(
     """Local folders of the adapters that other jobs kept, by "job_…:step" or "job_…:last", and
     of uploaded ones, by "adp_…".
 
-    Raises AdapterUnreadable, which names the entry of `adapters`, and what `check` does.
+    Raises AdapterUnreadable, which names the spec's field, and what `check` does.
     """
-    if spec["type"] != "evaluate":
+    if spec["type"] not in SCORING:
         return {}
     folders: dict[str, Path] = {}
-    for index, adapter in enumerate(EvaluateSpec.model_validate(spec).adapters):
+    for param, adapter in SCORING[spec["type"]].model_validate(spec).every_adapter.items():
         if isinstance(adapter, JobAdapter):
             key = f"{adapter.job}:{adapter.step or 'last'}"
             folder = workdir / "adapters" / key.replace(":", "-")
-            _fetch(store, adapter, folder, settings, check, param=f"adapters.{index}")
+            _fetch(store, adapter, folder, settings, check, param=param)
             folders[key] = folder
         elif isinstance(adapter, UploadedAdapter):
             folder = workdir / "adapters" / adapter.id
-            _fetch_upload(store, adapter.id, folder, settings, check, param=f"adapters.{index}.id")
+            _fetch_upload(store, adapter.id, folder, settings, check, param=f"{param}.id")
             folders[adapter.id] = folder
     return folders
 

@@ -2,17 +2,17 @@
 
 import gc
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from service.errors import InvalidSpec
 from service.jobs import Phase
+from service.schemas.gate import GateResult
 from service.schemas.result import Cost, NoiseFloor, Result
-from service.schemas.spec import FinetuneSpec, Runnable
+from service.schemas.spec import FinetuneSpec, GateSpec, Runnable
 from service.settings import Settings
 from service.settings import settings as process_settings
 from worker.blame import named_as_in
@@ -21,6 +21,7 @@ from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
 from worker.data import TokenisedDataset, load_rows
 from worker.estimate import document_table
+from worker.gate import gate
 from worker.measure import (
     Measurement,
     Report,
@@ -30,12 +31,12 @@ from worker.measure import (
     report_measured,
 )
 from worker.model import Base, load_base
-from worker.phases import Phases
+from worker.phases import Phases, noting
 from worker.provenance import provenance_of
 from worker.score import BasePass, score_base
 from worker.tokenised import tokenised
 from worker.train import train
-from worker.windows import Windows, cut
+from worker.windows import Windows, windows_of
 from worker.worst import worst_tokens, worst_windows
 
 
@@ -47,18 +48,24 @@ def execute(
     adapters: Mapping[str, Path] | None = None,
     stop: threading.Event | None = None,
     settings: Settings | None = None,
-) -> Result:
-    """Fine-tune if the spec says so, then measure every candidate against the base.
+    law: Mapping[str, Any] | None = None,
+) -> Result | GateResult:
+    """Fine-tune if the spec says so, then measure every candidate against the base; or gate one.
 
     What is worth keeping lies under workdir/artifacts afterwards: adapters, positions.npz (KL of
     the last candidate per position), result.json. `adapters` are local folders of other jobs'
-    adapters, by `job_…:step` or `job_…:last`. Raises the errors of service.errors, and Released
-    soon after `stop` is set; called again with the same workdir it then continues.
+    adapters, by `job_…:step` or `job_…:last`; `law` is what a gate's law residual is measured by
+    (`service.expectation`). Raises the errors of service.errors, and Released soon after `stop` is
+    set; called again with the same workdir it then continues.
     """
     settings = settings or process_settings()
     stop = stop or threading.Event()
+    if isinstance(spec, GateSpec):
+        return gate(
+            spec, workdir, report, adapters=adapters or {}, stop=stop, settings=settings, law=law
+        )
     warnings: list[str] = []
-    report = _noting(report, warnings)
+    report = noting(report, warnings)
     artifacts = workdir / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     phases = Phases(report, stop)
@@ -77,7 +84,7 @@ def execute(
         settings=settings,
         dtype_param="training.dtype" if isinstance(spec, FinetuneSpec) else "dtype",
     )
-    windows = _windows(corpus, base, spec.evaluation.context)
+    windows = windows_of(corpus, base, spec.evaluation.context)
 
     dataset: TokenisedDataset | None = None
     dataset_cached: bool | None = None
@@ -182,28 +189,6 @@ def execute(
     _save_positions(artifacts / "positions.npz", windows, last)
     (artifacts / "result.json").write_text(result.model_dump_json(indent=1) + "\n")
     return result
-
-
-def _noting(report: Report, warnings: list[str]) -> Callable[[dict[str, Any]], None]:
-    """`report`, with the warnings kept for the result."""
-
-    def noting(event: dict[str, Any]) -> None:
-        if event["kind"] == "warning":
-            warnings.append(event["message"])
-        report(event)
-
-    return noting
-
-
-def _windows(corpus: Corpus, base: Base, context: int) -> Windows:
-    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and context > limit:
-        raise InvalidSpec(
-            f"evaluation.context is {context}; the model reads at most {limit} tokens",
-            param="evaluation.context",
-            limit=limit,
-        )
-    return cut(corpus, base.tokenizer, context)
 
 
 def _where(

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from service.errors import AdapterUnreadable, LeaseLost, NotFound, SystemFault
+from service.expectation import expectation
 from service.foreign import foreign_points
 from service.jobs import FailureClass
 from service.recipe import points_of
+from service.schemas.gate import GateResult
 from service.schemas.result import Result
-from service.schemas.spec import EvaluateSpec, Runnable
+from service.schemas.spec import EvaluateSpec, GateSpec, Runnable
 from service.settings import Settings
 from service.store import Claim, PointGroup, Store
 from worker import child, publish, workdir
@@ -113,9 +115,13 @@ def _attempt(
         )
         _close(lease, Ended(Ending.FAILED, child.error_of(word)))
         return
+    law = None
+    if claim.spec["type"] == "gate":
+        gate = GateSpec.model_validate(claim.spec)
+        law = _insist(lease, lambda: expectation(gate, lease.store))
     ended = supervise(
         lease,
-        child.order_line(claim.spec, folder, adapters, settings),
+        child.order_line(claim.spec, folder, adapters, settings, law=law),
         folder,
         grace_seconds=settings.grace_seconds,
         limit_seconds=settings.job_time_limit_seconds,
@@ -153,9 +159,10 @@ def disk_full_pause(attempt: int) -> float:
 def _finish(lease: Lease, folder: Path, settings: Settings, check: Check) -> None:
     """Artifacts first, then the one transaction that makes result, points and state true."""
     claim, store = lease.claim, lease.store
-    result = Result.model_validate_json((folder / child.RESULT).read_bytes())
-    body: dict[str, Any] = result.model_dump(mode="json")
     spec = TypeAdapter[Runnable](Runnable).validate_python(claim.spec)
+    kind = GateResult if isinstance(spec, GateSpec) else Result
+    result = kind.model_validate_json((folder / child.RESULT).read_bytes())
+    body: dict[str, Any] = result.model_dump(mode="json")
     points = _law_points(lease, spec, body, folder)
     prefix = publish.prefix_of(claim)
     with contextlib.ExitStack() as undo:

@@ -2,16 +2,17 @@
 a document; a window that would score nothing is dropped."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from service.errors import CorpusUnreadable
+from service.errors import CorpusUnreadable, InvalidSpec
 from service.rows import Example
 from worker.corpus import PARAM, Corpus, Document
+from worker.model import Base
 from worker.prompts import TOKENISED_AT_ONCE, begins_with, render, tokenise_spans
 
 WINDOW_RULE = "per document, BOS by the tokenizer's habit, all but the first token scored; 1"
@@ -76,6 +77,32 @@ class Windows:
             batches.append(np.sort(order[start : start + size]))
             start += size
         return batches
+
+    def only(self, chosen: NDArray[np.int64]) -> "Windows":
+        """Just these windows, in the order that they are named."""
+        tokens = np.concatenate(
+            [np.arange(self.starts[window], self.starts[window + 1]) for window in chosen]
+        )
+        return replace(
+            self,
+            ids=self.ids[tokens],
+            starts=np.concatenate([[0], np.cumsum(self.lengths[chosen])]),
+            scored=self.scored[tokens],
+            document=self.document[chosen],
+            first=self.first[chosen],
+        )
+
+
+def windows_of(corpus: Corpus, base: Base, context: int) -> Windows:
+    """`cut`, for a base that reads so many tokens. Raises InvalidSpec where it reads fewer."""
+    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and context > limit:
+        raise InvalidSpec(
+            f"evaluation.context is {context}; the model reads at most {limit} tokens",
+            param="evaluation.context",
+            limit=limit,
+        )
+    return cut(corpus, base.tokenizer, context)
 
 
 def cut(corpus: Corpus, tokenizer: Tokenizer, context: int) -> Windows:

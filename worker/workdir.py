@@ -17,6 +17,7 @@ from service.jobs import JobState
 from service.settings import Settings
 from service.store import Claim, Store
 from worker.checkpoints import KEPT, MANIFEST, read_manifest
+from worker import scored
 from worker.copying import Check, copy, unwatched
 
 ATTEMPT = re.compile(r"attempt-(\d+)")
@@ -41,6 +42,7 @@ def prepare(claim: Claim, settings: Settings, check: Check = unwatched) -> tuple
         undo.callback(shutil.rmtree, workdir, ignore_errors=True)
         (workdir / "artifacts").mkdir(parents=True)
         step = adopt(earlier, workdir, check)
+        scored.adopt(earlier, workdir, check)
         check()  # a stale attempt must not take away what a later one is copying
         undo.pop_all()
     for folder in earlier:

@@ -79,10 +79,12 @@ class Gate:
         order: Sequence[int] | npt.NDArray[Any],
         control: Floats | None = None,
         max_windows: int | None = None,
+        exhaustive: bool = False,
         conditions: Conditions | None = None,
         on_inconclusive: OnInconclusive = "fail",
     ) -> None:
-        """`sizes`, `order` and `control` are those of Sequential. Raises BadCheck."""
+        """`sizes`, `order` and `control` are those of Sequential; `exhaustive`: no decision ends
+        it, since something needs every window. Raises BadCheck."""
         self.checks = tuple(checks)
         for index, check in enumerate(self.checks):
             if any(check.id == other.id for other in self.checks[:index]):
@@ -90,6 +92,7 @@ class Gate:
                 raise BadCheck(why, check=check.id, field="id")
         self.conditions = conditions or Conditions()
         self.on_inconclusive = on_inconclusive
+        self.exhaustive = exhaustive
         self.order = np.asarray(order, np.int64)
         self.max_windows = min(max_windows or len(self.order), len(self.order))
         self.n_scored = 0
@@ -99,7 +102,7 @@ class Gate:
             for check in self.checks
             if check.metric not in NUMBERS
         }
-        counted = [c for c in self.checks if _counts(c) and c.id in self._statistics]
+        counted = [c for c in self.checks if counts(c) and c.id in self._statistics]
         self._tests = {
             check.id: Sequential(
                 positions,
@@ -121,11 +124,12 @@ class Gate:
         """Whether no further window could matter, or none may be scored."""
         if self.n_scored >= self.max_windows or self._refusal() is not None:
             return True
-        counted = [check for check in self.checks if _counts(check) and check.id in self._tests]
+        counted = [check for check in self.checks if counts(check) and check.id in self._tests]
         if any(self._too_noisy(check) for check in counted):
             return True
         # Where nothing counts there is nothing to stop for: everything is scored for its values.
-        return bool(counted) and all(self._tests[c.id].decision is not None for c in counted)
+        may_stop = bool(counted) and not self.exhaustive
+        return may_stop and all(self._tests[c.id].decision is not None for c in counted)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -146,8 +150,9 @@ class Gate:
         self.n_scored += len(windows)
         return self.done
 
-    def outcome(self, numbers: Mapping[str, float | None] | None = None) -> Outcome:
-        """The verdict on what was scored. `numbers` are those of `NUMBERS`, by metric."""
+    def outcome(self, numbers: Mapping[str, float | str] | None = None) -> Outcome:
+        """The verdict on what was scored. `numbers` are those of `NUMBERS`, by metric; in place of
+        one that cannot be had, why."""
         found = tuple(self._judge(check, numbers or {}) for check in self.checks)
         verdict = overall(check.verdict for check in found if not check.informational)
         code = exit_code(verdict, on_inconclusive=self.on_inconclusive)
@@ -165,14 +170,15 @@ class Gate:
             test.restore(body[name])
             self.n_scored = test.n_scored
 
-    def _judge(self, check: Check, numbers: Mapping[str, float | None]) -> CheckOutcome:
+    def _judge(self, check: Check, numbers: Mapping[str, float | str]) -> CheckOutcome:
         refused = self._refusal()
         if refused is None and self._too_noisy(check):
             why = f"the limit is below {NOISE_FLOORS:g} noise floors"
             refused = (Verdict.NOT_MEASURABLE, why)
         if check.metric in NUMBERS:
-            verdict, reason = refused or _compare(check, numbers.get(check.metric))
-            value = numbers.get(check.metric)
+            found = numbers.get(check.metric, f"no {check.metric}")
+            verdict, reason = refused or _compare(check, found)
+            value = None if isinstance(found, str) else found
             limit = check.fails if check.fails is not None else check.warns
             return CheckOutcome(
                 check.id, check.metric, verdict, reason, value, None, limit, check.informational
@@ -235,13 +241,16 @@ class Gate:
         return abs(floor) if statistic.kind != "percentile" or percentile else 0.0
 
 
-def _counts(check: Check) -> bool:
+def counts(check: Check) -> bool:
+    """Whether the verdict hangs on it, so that windows are scored for it."""
     return not check.informational and check.fails is not None
 
 
-def _compare(check: Check, value: float | None) -> tuple[Verdict, str]:
+def _compare(check: Check, value: float | str) -> tuple[Verdict, str]:
     """A number against its limits; at the limit it passes."""
-    if value is None or not np.isfinite(value):
+    if isinstance(value, str):
+        return Verdict.NOT_MEASURABLE, value
+    if not np.isfinite(value):
         return Verdict.NOT_MEASURABLE, f"no {check.metric}"
     for limit, below, verdict in (
         (check.fail_above, False, Verdict.FAIL),

@@ -215,6 +215,11 @@ class CandidatesSpec(Strict):
             batch_size=1, max_length=self.max_length, loss_on=self.loss_on, held_out=self.held_out
         )
 
+    @property
+    def every_adapter(self) -> dict[str, Candidate]:
+        """All that is to be scored, by the field that names it."""
+        return {f"adapters.{index}": one for index, one in enumerate(self.adapters)}
+
 
 class EvaluateSpec(CandidatesSpec):
     """Measure adapters that exist already, all against one pass of the base."""
@@ -251,7 +256,7 @@ class GateSpec(CandidatesSpec):
     def every_adapter(self) -> dict[str, Candidate]:
         """The candidate and the policy's baselines, by the field that names them."""
         named = {f"policy.baselines.{name}": one for name, one in self.policy.baselines.items()}
-        return {"adapters.0": self.adapters[0], **named}
+        return super().every_adapter | named
 
 
 def finetune_unless_said(body: Any) -> Any:

@@ -50,6 +50,7 @@ def execute(
     adapters: Mapping[str, Path] | None = None,
     stop: threading.Event | None = None,
     settings: Settings | None = None,
+    law: Mapping[str, Any] | None = None,
 ) -> Result:
     assert stop is not None
     report({"kind": "phase", "phase": "training"})
