@@ -20,4 +20,3 @@ class LawLines:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as out:
             out.write(json.dumps(point, allow_nan=False) + "\n")
-

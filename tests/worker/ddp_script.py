@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from service.errors import CorpusUnreadable
 from tests.worker.own_trainers import TEXTS, logged, plain, weights
 from worker.callback import ForgettingCallback
 
@@ -27,7 +28,7 @@ def main(base: Path, folder: Path) -> None:
     trainer = plain(base, folder / "broken", callbacks=[ForgettingCallback("no-such.txt")])
     try:
         trainer.train()
-    except Exception as error:
+    except (CorpusUnreadable, RuntimeError) as error:
         seen["broken"] = f"{type(error).__name__}: {error}"
     (folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(seen))
 
