@@ -83,7 +83,7 @@ class Forgetting:
         text = report.read_text(encoding="utf-8") if report.is_file() else ""
         if gate is None or ran.returncode not in (PASSED, FAILED, INCONCLUSIVE):
             meant = MEANT.get(ran.returncode, f"`forgetting gate` ended with {ran.returncode}")
-            reason = (gate or {}).get("reason") or ran.stderr.strip() or "it said nothing"
+            reason = (gate or {}).get("reason") or _fault(ran.stderr)
             raise NotMeasured(f"{meant}: {reason}\n{text}".rstrip())
         reason = str(gate.get("reason"))
         self._node.add_report_section("call", "forgetting", text or reason)
@@ -107,6 +107,22 @@ def _parsed(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) and "verdict" in body else None
+
+
+def _fault(said: str) -> str:
+    """What the command wrote last: a fault as JSON, or, of a usage error, sentences."""
+    *_, last = [line for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    try:
+        error = json.loads(last)["error"]
+    except (ValueError, KeyError, TypeError):
+        return said.strip() or last
+    faults = map(_placed, error.get("faults", ()))
+    return "\n".join([str(error.get("detail")), *faults])
+
+
+def _placed(fault: dict[str, Any]) -> str:
+    place = ":".join(str(fault.get(name)) for name in ("file", "line", "column"))
+    return f"{place}: {fault.get('param')}: {fault.get('message')}"
 
 
 @pytest.fixture
