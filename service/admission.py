@@ -11,6 +11,7 @@ from service.adapters import Finished, check_adapter
 from service.corpora import check_corpus
 from service.errors import DatasetUnreadable, EngineUnavailable, InvalidSpec, ModelUnavailable
 from service.foreign import Recipes, check_points
+from service.gate_admission import Judged, check_policy
 from service.pilot import children_of
 from service.rows import count_rows, detect, example, read_file
 from service.schemas.spec import (
@@ -18,6 +19,7 @@ from service.schemas.spec import (
     CandidatesSpec,
     Dataset,
     Evaluation,
+    GateSpec,
     Lora,
     Spec,
     SweepSpec,
@@ -33,7 +35,7 @@ EMBEDS = re.compile(
 )
 
 
-class Known(Finished, Recipes, Protocol):
+class Known(Finished, Recipes, Judged, Protocol):
     """What is asked of the store."""
 
 
@@ -56,12 +58,14 @@ def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
     check_engine(spec.evaluation)
     check_corpus(spec.evaluation, settings, first_bytes=FIRST_BYTES)
     if isinstance(spec, CandidatesSpec):
-        for i, adapter in enumerate(spec.adapters):
-            check_adapter(adapter, base, files, settings, jobs=jobs, param=f"adapters.{i}")
+        for param, adapter in spec.every_adapter.items():
+            check_adapter(adapter, base, files, settings, jobs=jobs, param=param)
         if spec.dataset is not None:
             check_length(files, spec.max_length, param="max_length")
             check_dataset(spec.dataset, spec.supervision, settings, within="")
         check_points(spec, jobs)
+        if isinstance(spec, GateSpec):
+            check_policy(spec, jobs)
         return spec
     check_length(files, spec.training.max_length, param="training.max_length")
     check_targets(files, spec.training.lora)

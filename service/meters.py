@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.store import Store
@@ -38,7 +38,7 @@ class Meters:
 
 
 class StoreCollector(Collector):
-    """Gauges that any service process would report alike."""
+    """What any service process would report alike."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -61,6 +61,10 @@ class StoreCollector(Collector):
         alive = GaugeMetricFamily("forgetting_workers_alive", "Workers that beat lately.")
         alive.add_metric([], len(workers))
         yield alive
+        gates = CounterMetricFamily("fgt_gate_verdicts", "Gates that ended so.", labels=["verdict"])
+        for verdict, n in self._store.verdict_counts().items():
+            gates.add_metric([verdict], n)
+        yield gates
 
     def _longest_wait(self) -> float:
         """0 where nothing waits."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from service.gate_reason import verdict_of
 from service.progress import sweep_fields
 from service.schemas.result import DocumentScore, TokenScore, WindowScore
 from service.schemas.spec import Lora
@@ -46,6 +47,7 @@ def job_view(row: JobRow, store: Store, law: Mapping[str, Any] | None = None) ->
             "finished_at": None if row.finished_at is None else rfc3339(row.finished_at),
             "sweep": row.sweep_id,
             "children": None,
+            "verdict": verdict_of(row.verdict, row.state) if row.type == "gate" else None,
             "error": None if row.error is None else error_view(row.error),
             **(law or {"law": None, "law_reason": None}),
             "metadata": row.metadata,

@@ -123,6 +123,8 @@ jobs = Table(
     Column("last_event", Integer, nullable=False, default=0),
     Column("error", FiniteJSON),
     Column("artifacts_prefix", Text),
+    # Of a gate that has succeeded.
+    Column("verdict", String(16)),
     UniqueConstraint("owner", "idempotency_key"),
     Index(None, "state", "id"),
     Index(None, "type", "id"),
@@ -267,6 +269,14 @@ adapters = Table(
     Column("prefix", Text, nullable=False),
     Column("created_at", Double, nullable=False, default=epoch_now()),
     UniqueConstraint("owner", "digest", "base_layout"),
+)
+
+verdict_counts = Table(
+    "verdict_counts",
+    metadata,
+    # Of gates as they ended. A counter: deleting a gate takes nothing away.
+    Column("verdict", String(16), primary_key=True),
+    Column("n", BigInteger, nullable=False),
 )
 
 workers = Table(

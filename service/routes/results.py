@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from service.artifacts import send
+from service.errors import InvalidSpec
 from service.present import (
     checkpoints_view,
     metrics_view,
@@ -15,6 +16,7 @@ from service.present import (
     worst_windows,
 )
 from service.routes.wiring import Book, Configured, JobId, Limit, Stored
+from service.schemas.gate import GateResult
 from service.schemas.result import DocumentScore, Result, TokenScore, WindowScore
 from service.schemas.views import Artifact, CheckpointView, Metrics, Page
 
@@ -41,11 +43,12 @@ def job_checkpoints(job_id: JobId, store: Stored) -> Page[CheckpointView]:
     return checkpoints_view(store.checkpoints(job_id))
 
 
-@router.get("/jobs/{job_id}/result", response_model=Result, operation_id="job_result")
+@router.get("/jobs/{job_id}/result", response_model=Result | GateResult, operation_id="job_result")
 def job_result(job_id: JobId, store: Stored, book: Book) -> Response:
-    """409 `not_finished` while there is none, with `Retry-After`."""
+    """409 `not_finished` while there is none, with `Retry-After`. Of a gate: what decided it."""
     # As it was stored: a result of an earlier version need not have today's fields.
-    return JSONResponse({**store.result(job_id), **book.residual(store.job(job_id))})
+    body, job = store.result(job_id), store.job(job_id)
+    return JSONResponse(body if job.type == "gate" else {**body, **book.residual(job)})
 
 
 @router.get("/jobs/{job_id}/tokens", operation_id="job_tokens")
@@ -57,6 +60,8 @@ def job_tokens(
     limit: Limit = 50,
 ) -> Worst:
     """What was forgotten: tokens, windows or documents with the largest KL first."""
+    if group != "token" and store.job(job_id).type == "gate":
+        raise InvalidSpec("a gate keeps the worst of its tokens only", param="group")
     return WORST[group](store.result(job_id), document, limit)
 
 

@@ -113,5 +113,6 @@ class Gate(View):
     corpus: str
     policy: Policy
     result: GateResult | None
+    """Null until there is one, and in lists."""
     created_at: str | None
     finished_at: str | None

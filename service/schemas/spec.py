@@ -230,7 +230,7 @@ class EvaluateSpec(CandidatesSpec):
 class GateSpec(CandidatesSpec):
     """May this one candidate ship? Scores as few windows as the policy's verdict takes."""
 
-    type: Literal["gate"]
+    type: Literal["gate"] = "gate"
     adapters: Annotated[list[Candidate], Field(min_length=1, max_length=1)]
     policy: Policy
 

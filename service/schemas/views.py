@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from service.jobs import FailureClass, JobState, Phase
+from service.laws.verdict import Verdict
 from service.schemas.result import JobLaw, View
 from service.schemas.spec import Spec
 
@@ -100,6 +101,8 @@ class Job(View):
     """Id of the sweep that this job is a child of."""
     children: SweepChildren | None
     """Of sweeps: how many children stand where."""
+    verdict: Verdict | None = None
+    """Of gates, as `GET /gates/{id}` has it."""
     failed_children: list[FailedChild] | None = Field(None, max_length=20)
     """Of sweeps: the first 20 that failed, and why. The law is fitted without them."""
     work: SweepWork | None = None

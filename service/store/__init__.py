@@ -23,6 +23,7 @@ from service.store.rows import (
 )
 from service.store.stops import Stops
 from service.store.sweeps import Sweeps
+from service.store.verdicts import Verdicts
 from service.store.workers import Workers
 
 __all__ = [
@@ -38,7 +39,18 @@ __all__ = [
 
 
 class Store(
-    Jobs, Sweeps, Stops, Attempts, Leases, Reports, Outcomes, Points, Laws, Adapters, Workers
+    Jobs,
+    Sweeps,
+    Stops,
+    Attempts,
+    Leases,
+    Reports,
+    Outcomes,
+    Verdicts,
+    Points,
+    Laws,
+    Adapters,
+    Workers,
 ):
     """`Store(url)`; safe to share between threads. Every method is one transaction."""
 

@@ -1,5 +1,6 @@
 """Uploaded adapters, each content once per owner and layout of the base."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, select
@@ -13,6 +14,7 @@ from service.store.ids import new_id
 from service.store.rows import AdapterRow
 from service.tables import adapters, epoch_now, jobs
 
+MEASURING = ("evaluate", "gate")
 AT_WORK = [state for state in JobState if state not in TERMINAL]
 
 
@@ -105,10 +107,10 @@ class Adapters(Database):
             if found is None:
                 raise NotFound(f"no adapter {adapter_id}", id=adapter_id)
             at_work = select(jobs.c.id, jobs.c.state, jobs.c.spec).where(
-                jobs.c.type == "evaluate", jobs.c.state.in_(AT_WORK)
+                jobs.c.type.in_(MEASURING), jobs.c.state.in_(AT_WORK)
             )
             for job_id, state, spec in connection.execute(at_work):
-                if any(one.get("id") == adapter_id for one in spec["adapters"]):
+                if adapter_id in _uploads(spec):
                     said = f"{job_id} is {state} and measures {adapter_id}; cancel it first"
                     raise AdapterInUse(said, job=job_id)
             connection.execute(delete(adapters).where(adapters.c.id == adapter_id))
@@ -126,11 +128,18 @@ def require_uploads(connection: Connection, spec: Spec) -> None:
 
     Raises AdapterUnreadable for one that was deleted since the job was admitted.
     """
-    for index, wanted in enumerate(spec.adapters if isinstance(spec, CandidatesSpec) else ()):
+    named = spec.every_adapter if isinstance(spec, CandidatesSpec) else {}
+    for param, wanted in named.items():
         if isinstance(wanted, UploadedAdapter):
             query = select(adapters.c.id).where(adapters.c.id == wanted.id)
             if connection.execute(query.with_for_update(read=True)).one_or_none() is None:
-                raise AdapterUnreadable(f"no adapter {wanted.id}", param=f"adapters.{index}.id")
+                raise AdapterUnreadable(f"no adapter {wanted.id}", param=f"{param}.id")
+
+
+def _uploads(spec: Mapping[str, Any]) -> set[str]:
+    """Ids of the uploaded adapters that a stored spec names, a gate's baselines among them."""
+    baselines = spec.get("policy", {}).get("baselines", {})
+    return {one["id"] for one in [*spec["adapters"], *baselines.values()] if "id" in one}
 
 
 def _adapters() -> Select[Any]:

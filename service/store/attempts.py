@@ -92,6 +92,7 @@ class Attempts(Database):
                 JobState.SUCCEEDED,
                 error=None,
                 artifacts_prefix=artifacts_prefix,
+                verdict=result.get("verdict"),
             )
             write_outcome(connection, claim, result, points=points, artifacts=artifacts)
             follow(connection, ended.sweep_id)

@@ -17,6 +17,7 @@ from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.moves import record
 from service.store.rows import JobRow
+from service.store.verdicts import came_to
 from service.tables import epoch_now, extensions, job_metadata, jobs
 
 
@@ -92,11 +93,12 @@ class Jobs(Database):
         base_model: str | None = None,
         sweep: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        verdict: str | None = None,
         owner: str | None = None,
     ) -> tuple[list[JobRow], bool]:
         """Newest first, from the one after `after`. True: there are more.
 
-        Raises NotFound where `after` is no job.
+        `verdict`: only gates that came to it. Raises NotFound where `after` is no job.
         """
         wanted = {"state": status, "type": type, "base_model": base_model, "owner": owner}
         pairs = [_pair(key, value) for key, value in (metadata or {}).items()]
@@ -112,6 +114,8 @@ class Jobs(Database):
         for column, value in (wanted | {"sweep_id": sweep}).items():
             if value is not None:
                 query = query.where(jobs.c[column] == value)
+        if verdict is not None:
+            query = query.where(came_to(verdict))
         with self._read() as connection:
             if after is not None:
                 query = query.where(key < read_job(connection, after).id)

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Update, and_, func, inser
 
 from service.jobs import TERMINAL, JobState, sources
 from service.store.rows import Claim
+from service.store.verdicts import count_verdict
 from service.tables import epoch_now, events, jobs
 
 Event = tuple[str, Mapping[str, Any]]
@@ -55,7 +56,13 @@ def move(target: JobState, *, leaving: Collection[JobState] | None = None) -> Up
         .where(jobs.c.state.in_(states))
         .values(values)
         .returning(
-            jobs.c.id, jobs.c.sweep_id, jobs.c.attempt, jobs.c.last_event, jobs.c.spec, jobs.c.type
+            jobs.c.id,
+            jobs.c.sweep_id,
+            jobs.c.attempt,
+            jobs.c.last_event,
+            jobs.c.spec,
+            jobs.c.type,
+            jobs.c.verdict,
         )
     )
 
@@ -68,6 +75,8 @@ def announce(
     happened: list[Event] = [("status", status)]
     if target in TERMINAL:
         happened.append(("done", {"status": target}))
+        if moved.type == "gate":
+            count_verdict(connection, moved.verdict)
     record(connection, moved.id, moved.last_event, happened)
 
 

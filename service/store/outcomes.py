@@ -1,6 +1,6 @@
 """What a finished job leaves: its result, its artifacts, its law points."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -25,6 +25,12 @@ class Outcomes(Database):
             never = "and has no result" if job.state in TERMINAL else "and has no result yet"
             raise NotFinished(f"{job_id} is {job.state} {never}", status=job.state)
         return body
+
+    def results(self, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Recorded results by job; of those that have one."""
+        query = select(results.c.job_id, results.c.body).where(results.c.job_id.in_(job_ids))
+        with self._read() as connection:
+            return {row.job_id: row.body for row in connection.execute(query)}
 
     def artifacts(self, job_id: str) -> list[dict[str, Any]]:
         """{name, bytes, sha256} each, by name. Raises NotFound."""

@@ -27,6 +27,8 @@ class JobRow:
     metadata: dict[str, str]
     owner: str | None
     artifacts_prefix: str | None
+    verdict: str | None
+    """Of a gate that has succeeded."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from typing import Any, get_type_hints
 
 import pytest
-from forgetting_client import errors, law_wire, sweeps, wire
+from forgetting_client import errors, gate_wire, law_wire, sweeps, wire
 from forgetting_client.command.faults import ADVICE, EXIT_CODES, exit_code
 from pydantic import BaseModel
 
 from service import errors as service_errors
-from service.schemas import laws, questions, result, views
+from service.schemas import gate, laws, questions, result, views
 
 PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.Progress, views.Progress),
@@ -32,6 +32,12 @@ PAIRS: list[tuple[Any, type[BaseModel]]] = [
     (wire.JobLaw, result.JobLaw),
     (wire.Provenance, result.Provenance),
     (wire.Result, result.Result),
+    (gate_wire.GateInterval, gate.GateInterval),
+    (gate_wire.GateCheck, gate.GateCheck),
+    (gate_wire.GateCandidate, gate.GateCandidate),
+    (gate_wire.GateCost, gate.GateCost),
+    (gate_wire.GateResult, gate.GateResult),
+    (gate_wire.Gate, gate.Gate),
     (law_wire.Point, laws.Point),
     (law_wire.Coefficient, laws.Coefficient),
     (law_wire.Domain, laws.Domain),

@@ -6,7 +6,6 @@ with ForgettingClient() as client:
 """
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -14,14 +13,15 @@ from typing import Any, Literal, Self, cast
 import httpx2
 
 from forgetting_client.adapter_methods import AdapterMethods
-from forgetting_client.connection import Connection, Retry, header
+from forgetting_client.connection import Connection, Retry
 from forgetting_client.download import download
-from forgetting_client.errors import ServiceError, WaitTimeout
+from forgetting_client.errors import ServiceError
 from forgetting_client.follow import follow
+from forgetting_client.gate_methods import GateMethods
 from forgetting_client.law_methods import LawMethods
 from forgetting_client.pages import object_list, pages, segment
+from forgetting_client.waiting import key_header, wait_for
 from forgetting_client.wire import (
-    TERMINAL,
     Artifact,
     CheckpointView,
     Event,
@@ -33,7 +33,7 @@ from forgetting_client.wire import (
 )
 
 
-class ForgettingClient(AdapterMethods, LawMethods):
+class ForgettingClient(AdapterMethods, GateMethods, LawMethods):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 
@@ -79,8 +79,7 @@ class ForgettingClient(AdapterMethods, LawMethods):
 
     def create_job(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
         """Queue a job. Without a key one is made up, so that a retry never doubles the job."""
-        key = f"auto-{uuid.uuid4()}" if idempotency_key is None else idempotency_key
-        headers = {"Idempotency-Key": header("The idempotency key", key)}
+        headers = key_header(idempotency_key)
         body = self._connection.object("POST", "v1/jobs", body=dict(spec), headers=headers)
         return cast(Job, body)
 
@@ -124,17 +123,9 @@ class ForgettingClient(AdapterMethods, LawMethods):
 
     def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """The job once it is succeeded, failed or cancelled. WaitTimeout after `timeout` s."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = 0.25
-        while True:
-            job = self.job(job_id)
-            if job["status"] in TERMINAL:
-                return job
-            left = pause if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise WaitTimeout(f"{job_id} is still {job['status']} after {timeout:g} s.")
-            self._connection.sleep(min(pause, left))
-            pause = min(5.0, pause * 1.5)
+        return wait_for(
+            lambda: self.job(job_id), job_id, timeout=timeout, sleep=self._connection.sleep
+        )
 
     def metrics(self, job_id: str, names: Sequence[str] | None = None) -> Metrics:
         params = {"names": ",".join(names)} if names else None

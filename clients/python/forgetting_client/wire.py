@@ -64,7 +64,7 @@ class JobLaw(LawResidual):
 
 class Job(TypedDict):
     id: str
-    type: Literal["finetune", "evaluate", "sweep"]
+    type: Literal["finetune", "evaluate", "sweep", "gate"]
     status: Status
     phase: str | None
     progress: Progress | None
@@ -76,6 +76,7 @@ class Job(TypedDict):
     finished_at: str | None
     sweep: str | None
     children: SweepChildren | None
+    verdict: str | None
     failed_children: list[FailedChild] | None
     work: SweepWork | None
     pilot: PilotView | None

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("last_event", sa.Integer(), nullable=False),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("artifacts_prefix", sa.Text(), nullable=True),
+        sa.Column("verdict", sa.String(length=16), nullable=True),
         sa.ForeignKeyConstraint(
             ["sweep_id"], ["jobs.id"], name="fk_jobs_sweep_id", ondelete="CASCADE"
         ),
@@ -90,6 +91,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_laws_group", "laws", ["group"])
     op.create_index("ix_laws_series", "laws", ["series"])
+    op.create_table(
+        "verdict_counts",
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("n", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("verdict", name="pk_verdict_counts"),
+    )
     op.create_table(
         "workers",
         sa.Column("name", sa.String(length=255), nullable=False),
@@ -226,6 +233,7 @@ def downgrade() -> None:
     op.drop_table("artifacts")
     op.drop_table("adapters")
     op.drop_table("workers")
+    op.drop_table("verdict_counts")
     op.drop_table("laws")
     op.drop_table("jobs")
     op.drop_table("groups")
