@@ -99,6 +99,8 @@ def _linear(layer: nn.Module, like: Head | None) -> tuple[Tensor, Tensor | None,
     An unadapted float32 head is returned as it is, not as a copy.
     """
     if isinstance(layer, ModulesToSaveWrapper):
+        if layer.disable_adapters:
+            return _linear(layer.original_module, like)
         return _linear(layer.modules_to_save[layer.active_adapters[0]], like)
     if isinstance(layer, LoraLayer):
         weight, bias, source = _linear(layer.get_base_layer(), like)
