@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from forgetting_client import __version__
-from forgetting_client.command import adapters, doctor, jobs, laws
+from forgetting_client.command import adapters, doctor, gate, jobs, laws, policy
 from forgetting_client.command.faults import (
     INTERRUPTED,
     NOT_MEASURED,
@@ -21,7 +21,7 @@ from forgetting_client.command.session import Session, session_of
 from forgetting_client.errors import ForgettingError
 
 EVERYWHERE = "--server URL and --json may stand anywhere. Exit codes: 0 done, 2 usage or rejected, "
-EVERYWHERE += "4 failed, cancelled or unreachable."
+EVERYWHERE += "4 failed, cancelled or unreachable; `gate` has 1, 3 and 5 besides."
 
 
 class Root(TyperGroup):
@@ -83,6 +83,8 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(laws.app, name="laws")
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(policy.app, name="policy")
+app.command("gate", epilog=gate.EPILOG)(gate.gate)
 app.command("doctor")(doctor.doctor)
 
 
