@@ -26,7 +26,7 @@ def list_jobs(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     job_type: Annotated[
-        Literal["finetune", "evaluate", "sweep"] | None,
+        Literal["finetune", "evaluate", "sweep", "gate"] | None,
         typer.Option("--type", help="Only of this type."),
     ] = None,
     base_model: Annotated[str | None, typer.Option(help="Only on this base.")] = None,
@@ -88,6 +88,12 @@ def show_job(context: typer.Context, job_id: JobId) -> None:
             show("", children_table(children, {k: v[-1] for k, v in saved.items() if v}))
             if job["pilot"] and job["status"] == "succeeded":
                 show("", *prophecy(client, job))
+        elif job["type"] == "gate":
+            from forgetting_client.command.gate_page import gate_page, verdict_line
+
+            gate = client.gate(job_id)
+            if gate["verdict"]:
+                show("", *gate_page(gate), verdict_line(gate))
         elif job["status"] == "succeeded":
             show(*result_tables(client.result(job_id)))
         elif checkpoints := client.checkpoints(job_id):
@@ -100,7 +106,8 @@ def watch(
     job_id: JobId,
     after: Annotated[int | None, typer.Option(help="Only events past this id.")] = None,
 ) -> None:
-    """Follow a job to its end: 0 if all of it succeeded, 4 if not. Ctrl-C leaves it running."""
+    """Follow a job to its end: 0 if all of it succeeded, 4 if not; of a gate its own exit code.
+    Ctrl-C leaves it running."""
     from forgetting_client.command.watch import watch_job
 
     session = session_of(context)
@@ -181,9 +188,15 @@ def result(context: typer.Context, job_id: JobId) -> None:
     session = session_of(context)
     with session.connect() as client:
         measured = client.result(job_id)
-    if session.as_json:
-        emit_json(measured)
-        return
+        if session.as_json:
+            emit_json(measured)
+            return
+        if "verdict" in measured:
+            from forgetting_client.command.gate_page import gate_page, verdict_line
+
+            gate = client.gate(job_id)
+            show(*gate_page(gate), verdict_line(gate))
+            return
     from forgetting_client.command.job_page import result_tables
 
     show(*result_tables(measured))
