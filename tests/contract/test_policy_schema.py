@@ -1,113 +1,150 @@
-"""The published schema of a policy, the client's copy of it, and the service's own mind agree."""
+"""The policy's JSON Schema that the client ships, and its own words about policies, against the
+service's `Policy`: what one accepts, the other does."""
 
+import copy
 import json
-from pathlib import Path
 from typing import Any
 
-import forgetting_client
 import pytest
-from jsonschema import Draft202012Validator
+from forgetting_client.command.gate_exit import CODES
+from forgetting_client.policy_check import baseline_kind, check, faults_of, kind_of, schema
+from forgetting_client.policy_file import BadPolicy, parse
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.policy_schema import LIMITS, policy_schema
-from service.schemas import policy
+from service.laws.verdict import EXIT_CODES, Verdict
+from service.policy_schema import policy_schema
+from service.schemas import candidates, policy
 from service.schemas.policy import Policy
-from tests.gate_results import policy as policy_of
 
-MEAN = {"id": "a", "metric": "kl", "fail_above": 0.08}
-MANY: list[Any] = [
-    MEAN,
-    {"id": "b", "metric": "kl_percentiles.p99", "warn_above": 1.0},
-    {"id": "c", "metric": "same_top", "fail_below": 0.9, "warn_below": 0.95},
-    {"id": "d", "metric": "law_residual_z", "fail_above": -1.0, "informational": True},
-    {"id": "e", "metric": "kl", "baseline": "prod", "max_increase": 0.01, "clip": 5},
+GOOD = {
+    "version": 1,
+    "corpus": "wikitext-103",
+    "alpha": 0.01,
+    "on_inconclusive": "warn",
+    "max_windows": 500,
+    "checks": [
+        {"id": "mean", "metric": "kl", "fail_above": 0.08, "warn_above": 0.05, "clip": 20},
+        {"id": "tail", "metric": "kl_percentiles.p99", "fail_above": 1.0},
+        {"id": "agree", "metric": "same_top", "fail_below": 0.85, "warn_below": 0.9},
+        {"id": "law", "metric": "law_residual_z", "warn_above": 2, "informational": True},
+        {"id": "prod", "metric": "ce_soft", "baseline": "prod", "max_increase": 0.01},
+    ],
+    "baselines": {
+        "prod": {"path": "adapters/prod"},
+        "best": {"job": f"job_{'0' * 26}", "step": 140},
+        "sent": {"id": f"adp_{'0' * 26}"},
+    },
+    "measured_on": {"base": "sha256:0", "context": 512},
+}
+REFUSED: list[tuple[str, Any]] = [
+    ("checks.0.fail_above", 0),
+    ("checks.0.fail_above", -0.1),
+    ("checks.0.fail_above", 1001),
+    ("checks.0.warn_above", 0.08),
+    ("checks.0.clip", 1),
+    ("checks.0.id", "two words"),
+    ("checks.0.id", "agree"),
+    ("checks.0.metric", "kll"),
+    ("checks.0.unknown", 1),
+    ("checks.1.fail_below", 0.5),
+    ("checks.2.fail_below", 1.0),
+    ("checks.2.warn_below", 0.85),
+    ("checks.3.warn_above", 1e9),
+    ("checks.4.baseline", "none"),
+    ("checks.4.max_increase", None),
+    ("checks", []),
+    ("alpha", 0.21),
+    ("alpha", 0),
+    ("on_inconclusive", "maybe"),
+    ("max_windows", 0),
+    ("version", 2),
+    ("context", 1),
+    ("baselines.prod", "adapters/prod"),
+    ("baselines.best.job", "job_1"),
+    ("baselines.best.path", "x"),
+    ("baselines.two words", {"path": "x"}),
+    ("measured_on.context", "512 tokens"),
+    ("measured_on.base", ""),
+    ("thresholds", {}),
 ]
-REFUSED: list[tuple[dict[str, Any], list[str | int], str]] = [
-    ({"checks": []}, ["checks"], "non-empty"),
-    ({"checks": [{**MEAN, "fail_abov": 1}]}, ["checks", 0], "'fail_abov' was unexpected"),
-    ({"checks": [{**MEAN, "fail_above": 0}]}, ["checks", 0, "fail_above"], "minimum of 0"),
-    ({"checks": [{**MEAN, "metric": "kll"}]}, ["checks", 0, "metric"], "'kll' is not one of"),
-    ({"checks": [{"id": "a", "metric": "kl"}]}, ["checks", 0], "'fail_above' is a required"),
-    ({"checks": [{"id": "a", "fail_above": 1}]}, ["checks", 0], "'metric' is a required"),
-    (
-        {"checks": [{"id": "a", "metric": "same_top", "fail_above": 0.9}]},
-        ["checks", 0],
-        "'fail_above' was unexpected",
+VALUES = st.one_of(
+    st.none(),
+    st.integers(-2, 2000),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.sampled_from(
+        ["kl", "same_top", "kl_percentiles.p99", "law_residual", "prod", "fail", "x y"]
     ),
-    (
-        {"checks": [{"id": "a", "metric": "kl", "max_increase": 0.9}]},
-        ["checks", 0],
-        "'baseline' is a required",
-    ),
-    ({"checks": [MEAN], "alpha": 0.5}, ["alpha"], "maximum of 0.2"),
-    (
-        {"checks": [MEAN], "baselines": {"prod": {"job": "job_1"}}},
-        ["baselines", "prod", "job"],
-        "does not match",
-    ),
-    (
-        {"checks": [MEAN], "baselines": {"a b": {"path": "x"}}},
-        ["baselines"],
-        "'a b' does not match",
-    ),
-    (
-        {"checks": [MEAN], "baselines": {"prod": {"pth": "x"}}},
-        ["baselines", "prod"],
-        "'path' is a required",
-    ),
+    st.just([]),
+    st.just({}),
+)
+FIELDS = ["id", "metric", "fail_above", "warn_above", "fail_below", "warn_below", "max_increase"]
+FIELDS += ["baseline", "clip"]
+PATHS = [
+    *(f"checks.{i}.{name}" for i in range(5) for name in FIELDS),
+    *(f"checks.{i}" for i in range(5)),
+    *(f"baselines.{name}{rest}" for name in GOOD["baselines"] for rest in ("", ".step", ".path")),
+    *(name for name in GOOD if name != "checks"),
+    *("max_windows", "context", "split", "measured_on.context", "measured_on.base", "other"),
 ]
 
 
-def told(body: Any) -> list[tuple[list[str | int], str]]:
-    """Every fault with its place; those inside a choice one by one."""
-    pending = list(Draft202012Validator(policy_schema()).iter_errors(body))
-    found = []
-    while pending:
-        error = pending.pop()
-        pending += error.context or []
-        found.append((list(error.absolute_path), error.message))
-    return found
+def changed(body: Any, path: str, value: Any) -> Any:
+    whole = body = copy.deepcopy(body)
+    *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    for step in steps:
+        body = body[step]
+    body[last] = value
+    return whole
 
 
-def test_the_clients_copy_is_the_services() -> None:
-    copy = Path(forgetting_client.__file__).parent / "policy.schema.json"
-    assert json.loads(copy.read_text()) == policy_schema(), "run `make format`"
-
-
-def test_it_is_the_models_own_but_for_its_choices() -> None:
-    ours, models = policy_schema(), Policy.model_json_schema()
-    Draft202012Validator.check_schema(ours)
-    assert ours["$defs"] == models["$defs"]
-    ours["properties"]["checks"]["items"] = models["properties"]["checks"]["items"]
-    choices = models["properties"]["baselines"]["patternProperties"]
-    assert ours["properties"]["baselines"].pop("additionalProperties") is False
-    ours["properties"]["baselines"]["patternProperties"] = choices
-    assert ours["properties"] == models["properties"]
-
-
-def test_every_kind_of_check_is_chosen() -> None:
-    kinds = {one.__name__ for one in policy._Checked.__subclasses__()}
-    assert kinds == {*LIMITS, "IncreaseCheck"}
-
-
-def test_what_the_service_takes_the_schema_takes() -> None:
-    baselines = {
-        "prod": {"path": "x"},
-        "old": {"job": f"job_{'0' * 26}"},
-        "up": {"id": f"adp_{'0' * 26}"},
-    }
-    body = policy_of(*MANY, baselines=baselines, alpha=0.01, measured_on={"context": 512})
-    assert told(body) == []
-    whole = Policy.model_validate(body).model_dump(mode="json", exclude_none=True)
-    assert told(whole) == []
-
-
-@pytest.mark.parametrize(("body", "place", "said"), REFUSED)
-def test_what_it_refuses_is_told_of_the_kind_that_was_meant(
-    body: Any, place: list[str | int], said: str
-) -> None:
-    with pytest.raises(ValidationError):
+def admitted(body: Any) -> bool:
+    try:
         Policy.model_validate(body)
-    faults = told(body)
-    assert any(where == place and said in message for where, message in faults), faults
-    assert len(faults) <= 4  # of one kind, not of all five
+    except ValidationError:
+        return False
+    return True
+
+
+def test_the_shipped_schema_is_that_of_the_service() -> None:
+    assert schema() == policy_schema()
+
+
+def test_every_verdict_has_the_exit_code_of_the_service() -> None:
+    assert {Verdict(word): code for word, code in CODES.items()} == EXIT_CODES
+
+
+def test_a_good_policy_is_good_to_both() -> None:
+    assert list(faults_of(GOOD)) == []
+    assert admitted(GOOD)
+    assert [kind_of(one) for one in GOOD["checks"]] == [policy._kind(one) for one in GOOD["checks"]]
+    for one in GOOD["baselines"].values():
+        assert baseline_kind(one) == candidates._kind(one)
+
+
+@pytest.mark.parametrize(("path", "value"), REFUSED)
+def test_a_bad_policy_is_bad_to_both_and_blamed_where_it_is(path: str, value: Any) -> None:
+    body = changed(GOOD, path, value)
+    assert not admitted(body)
+    text = json.dumps(body, indent=2)
+    with pytest.raises(BadPolicy) as bad:
+        check(parse(text))
+    fault = bad.value.faults[0]
+    blamed = {fault.param for fault in bad.value.faults}
+    assert path in blamed or (path == "checks.0.id" and "checks.2.id" in blamed), blamed
+    line = text.splitlines()[fault.line - 1]
+    assert line[fault.column - 1] not in " ,", fault.shown()
+
+
+@given(changes=st.lists(st.tuples(st.sampled_from(PATHS), VALUES), min_size=1, max_size=3))
+def test_the_client_and_the_service_agree(changes: list[tuple[str, Any]]) -> None:
+    body: Any = GOOD
+    for path, value in changes:
+        try:
+            body = changed(body, path, value)
+        except (KeyError, TypeError):  # what stood there before is gone
+            continue
+    assert (not list(faults_of(body))) == admitted(body)
+    read = parse(json.dumps(body))
+    assert read.body == body
