@@ -34,10 +34,7 @@ def policy_schema() -> Schema:
     properties, kinds = made["properties"], made["$defs"]
     properties["checks"]["items"] = _check(kinds)
     [names] = properties["baselines"]["patternProperties"]
-    properties["baselines"] |= {
-        "patternProperties": {names: _candidate()},
-        "additionalProperties": False,
-    }
+    properties["baselines"]["patternProperties"] = {names: _candidate()}
     head = {
         "$schema": DIALECT,
         "$id": ID,

@@ -11,6 +11,7 @@ from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.session import session_of
 from forgetting_client.command.spec import split
 from forgetting_client.command.submit import EXAMPLES, submit
+from forgetting_client.gate_wire import Gate
 
 app = typer.Typer(
     help="Fine-tune, measure, follow, fetch.", no_args_is_help=True, rich_markup_mode=None
@@ -89,15 +90,20 @@ def show_job(context: typer.Context, job_id: JobId) -> None:
             if job["pilot"] and job["status"] == "succeeded":
                 show("", *prophecy(client, job))
         elif job["type"] == "gate":
-            from forgetting_client.command.gate_page import gate_page, verdict_line
-
-            gate = client.gate(job_id)
-            if gate["verdict"]:
-                show("", *gate_page(gate), verdict_line(gate))
+            show_gate(client.gate(job_id))
         elif job["status"] == "succeeded":
             show(*result_tables(client.result(job_id)))
         elif checkpoints := client.checkpoints(job_id):
             show("", checkpoint_table(checkpoints))
+
+
+def show_gate(gate: Gate) -> None:
+    """What decided it, the verdict last; nothing while there is none."""
+    from forgetting_client.command.gate_exit import code_of
+    from forgetting_client.command.gate_page import gate_page, verdict_line
+
+    if gate["verdict"] is not None:
+        show("", *gate_page(gate), verdict_line(gate, code_of(gate)))
 
 
 @app.command("watch")
@@ -192,10 +198,7 @@ def result(context: typer.Context, job_id: JobId) -> None:
             emit_json(measured)
             return
         if "verdict" in measured:
-            from forgetting_client.command.gate_page import gate_page, verdict_line
-
-            gate = client.gate(job_id)
-            show(*gate_page(gate), verdict_line(gate))
+            show_gate(client.gate(job_id))
             return
     from forgetting_client.command.job_page import result_tables
 

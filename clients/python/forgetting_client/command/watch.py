@@ -72,7 +72,9 @@ def epilogue(client: ForgettingClient, job: Job) -> Iterator[str]:
     if lost := shortfall(job):
         yield lost
     if job["type"] == "gate" and job["status"] == "succeeded":
-        yield verdict_line(client.gate(job["id"]))
+        gate = client.gate(job["id"])
+        yield str(gate["reason"])
+        yield verdict_line(gate, code_of(gate))
         yield f"All of it: forgetting jobs show {job['id']}"
     elif job["status"] == "succeeded" and job["type"] != "sweep":
         result = client.result(job["id"])
