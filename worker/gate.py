@@ -92,7 +92,7 @@ def gate(
         )
         side = sides[scored.chosen]
         reader = Reader(grafts, windows, pace, side.rows, side.route, question.reverse, warn)
-        noise = side.noise or (None if different else reader.noise())
+        noise = None if different else side.noise or reader.noise()
         conditions = Conditions(noise.kl if noise else None, different=different)
         deciding = _deciding(question, side, conditions, exhaustive=exhaustive)
         phases.enter(Phase.SCORING_TUNED)
