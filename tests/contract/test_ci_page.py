@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ PAGE = (ROOT / "docs" / "ci.md").read_text()
 BLOCK = re.compile(r"^`([^`\n]+)`\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = {name: body for name, _, body in BLOCK.findall(PAGE)}
 TEMPLATE = ROOT / "clients" / "gitlab" / "forgetting.gitlab-ci.yml"
+PROSE = "The river number {} runs past the old mill, and nobody remembers who built it. "
 PLUGIN = ["-p", "forgetting_client.pytest_plugin"]
 """By name: a test must not hang on when this environment was installed."""
 
@@ -127,14 +129,13 @@ def test_the_pytest_settings_and_the_test_are_known_to_pytest(tmp_path: Path) ->
     assert "failed" not in ran.stdout
 
 
-def test_the_training_script_trains_logs_and_keeps(tmp_path: Path, tiny_base: Path) -> None:
+def test_the_script_trains_and_its_adapter_is_gated_here(tmp_path: Path, tiny_base: Path) -> None:
     written(tmp_path)
-    (tmp_path / "Qwen").mkdir()
-    (tmp_path / "Qwen" / "Qwen3-0.6B").symlink_to(tiny_base)
+    shutil.copytree(tiny_base, tmp_path / "Qwen" / "Qwen3-0.6B")
     rows = [{"text": f"The mill number {i} grinds the corn of the valley."} for i in range(40)]
     for name, part in (("train.jsonl", rows[:32]), ("held-out.jsonl", rows[32:])):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
-    (tmp_path / "wikitext.txt").write_text("The river runs past the old mill. " * 200)
+    (tmp_path / "wikitext.txt").write_text("\f".join(PROSE.format(i) * 9 for i in range(40)))
     # On a GPU it runs as it stands.
     script = FILES["train.py"].replace("max_steps=100", "max_steps=100, use_cpu=True, bf16=False")
     assert script != FILES["train.py"]
@@ -152,3 +153,25 @@ def test_the_training_script_trains_logs_and_keeps(tmp_path: Path, tiny_base: Pa
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
     lines = (tmp_path / "out" / "forgetting-points.jsonl").read_text().splitlines()
     assert {json.loads(line)["step"] % 10 for line in lines} == {0}
+    text = FILES["forgetting.yml"].replace("alpha:", "context: 64\nalpha:")
+    green = gated(tmp_path, text)
+    assert "1 passed" in green.stdout, green.stdout
+    kl = json.loads(lines[-1])["kl"]
+    red = gated(
+        tmp_path, text.replace("fail_above: 0.1, warn_above: 0.08", f"fail_above: {kl / 9}")
+    )
+    assert "1 failed" in red.stdout, red.stdout
+    assert "Gate: fail" in red.stdout
+
+
+def gated(folder: Path, policy: str) -> subprocess.CompletedProcess[str]:
+    (folder / "forgetting.yml").write_text(policy)
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests", *PLUGIN]
+    return subprocess.run(
+        [*line, "--forgetting-local"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
