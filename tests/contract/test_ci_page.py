@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ PAGE = (ROOT / "docs" / "ci.md").read_text()
 BLOCK = re.compile(r"^`([^`\n]+)`\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = {name: body for name, _, body in BLOCK.findall(PAGE)}
 TEMPLATE = ROOT / "clients" / "gitlab" / "forgetting.gitlab-ci.yml"
+PROSE = "The river number {} runs past the old mill, and nobody remembers who built it. "
 PLUGIN = ["-p", "forgetting_client.pytest_plugin"]
 """By name: a test must not hang on when this environment was installed."""
 
@@ -127,28 +129,54 @@ def test_the_pytest_settings_and_the_test_are_known_to_pytest(tmp_path: Path) ->
     assert "failed" not in ran.stdout
 
 
-def test_the_training_script_trains_logs_and_keeps(tmp_path: Path, tiny_base: Path) -> None:
-    written(tmp_path)
-    (tmp_path / "Qwen").mkdir()
-    (tmp_path / "Qwen" / "Qwen3-0.6B").symlink_to(tiny_base)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """The repository after its training script, on a CPU and with fewer steps."""
+    folder = written(tmp_path_factory.mktemp("my-finetune"))
+    shutil.copytree(tiny_base, folder / "Qwen" / "Qwen3-0.6B")
     rows = [{"text": f"The mill number {i} grinds the corn of the valley."} for i in range(40)]
     for name, part in (("train.jsonl", rows[:32]), ("held-out.jsonl", rows[32:])):
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
-    (tmp_path / "wikitext.txt").write_text("The river runs past the old mill. " * 200)
-    # On a GPU it runs as it stands.
-    script = FILES["train.py"].replace("max_steps=100", "max_steps=100, use_cpu=True, bf16=False")
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+    (folder / "wikitext.txt").write_text("\f".join(PROSE.format(i) * 9 for i in range(40)))
+    script = FILES["train.py"].replace("max_steps=100", "max_steps=30, use_cpu=True, bf16=False")
     assert script != FILES["train.py"]
-    (tmp_path / "train.py").write_text(script)
-    ran = subprocess.run(
-        [sys.executable, "train.py"],
-        cwd=tmp_path,
-        env={**environment(), "HF_HOME": str(tmp_path / "hub")},
+    (folder / "train.py").write_text(script)
+    ran = called(folder, "train.py")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "forgetting/kl" in ran.stdout
+    return folder
+
+
+def called(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
+    hub = {"HF_HOME": str(folder / "hub")}
+    return subprocess.run(
+        [sys.executable, *line],
+        cwd=folder,
+        env={**environment(), **hub},
         capture_output=True,
         text=True,
         timeout=280,
     )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert "forgetting/kl" in ran.stdout
-    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
-    lines = (tmp_path / "out" / "forgetting-points.jsonl").read_text().splitlines()
-    assert {json.loads(line)["step"] % 10 for line in lines} == {0}
+
+
+def points(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "out" / "forgetting-points.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_script_keeps_its_adapter_and_writes_law_points(trained: Path) -> None:
+    assert (trained / "out" / "adapter" / "adapter_model.safetensors").is_file()
+    assert [point["step"] for point in points(trained)] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("outcome", ["passed", "failed"])
+def test_its_adapter_is_gated_here_green_and_red(trained: Path, outcome: str) -> None:
+    text = FILES["forgetting.yml"].replace("alpha:", "context: 64\nalpha:")
+    if outcome == "failed":
+        limit = points(trained)[-1]["kl"] / 3
+        text = text.replace("fail_above: 0.1, warn_above: 0.08", f"fail_above: {limit}")
+    (trained / "forgetting.yml").write_text(text)
+    line = ("-m", "pytest", "-p", "no:cacheprovider", "tests", *PLUGIN, "--forgetting-local")
+    gated = called(trained, *line)
+    assert f"1 {outcome}" in gated.stdout, gated.stdout
+    assert ("Gate: fail" in gated.stdout) == (outcome == "failed")

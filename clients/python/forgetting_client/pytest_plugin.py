@@ -116,13 +116,14 @@ def _fault(said: str) -> str:
         error = json.loads(last)["error"]
     except (ValueError, KeyError, TypeError):
         return said.strip() or last
-    faults = map(_placed, error.get("faults", ()))
-    return "\n".join([str(error.get("detail")), *faults])
+    return "\n".join(map(_placed, error.get("faults", ()))) or str(error.get("detail"))
 
 
 def _placed(fault: dict[str, Any]) -> str:
-    place = ":".join(str(fault.get(name)) for name in ("file", "line", "column"))
-    return f"{place}: {fault.get('param')}: {fault.get('message')}"
+    """Where in the policy and what. A file that cannot be read has no place in it."""
+    names = ("file", "line", "column") if fault.get("param") else ("file",)
+    place = ":".join(str(fault.get(name)) for name in names)
+    return ": ".join([place, *filter(None, [fault.get("param")]), str(fault.get("message"))])
 
 
 @pytest.fixture
