@@ -19,7 +19,7 @@ from service.laws.verdict import Verdict
 
 Indices = npt.NDArray[np.int64]
 
-CLIP = 4.0
+CLIP = 10.0
 """Default bound on y_w, in limits."""
 CLIPPED_PART = 0.1
 """What all clipped windows may add to the clipped mean, in limits."""
@@ -34,7 +34,7 @@ GRID = np.unique(
 
 
 def clipped_share(clip: float) -> float:
-    """How many windows may be clipped at `clip` limits: 2.5 % at 4, 1 % at 10. However high they
+    """Which share of the windows may be clipped at `clip` limits: 1 % at 10, 2.5 % at 4. However high they
     are, all of them together are then worth CLIPPED_PART of the limit, whatever the clip."""
     return min(CLIPPED_PART / clip, 1.0)
 
