@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -40,7 +41,7 @@ def faults_of(body: Any) -> Iterator[Found]:
     if not isinstance(body, dict):
         yield (), "a policy is a mapping with version and checks"
         return
-    outer = json.loads(json.dumps(schema()))
+    outer = deepcopy(schema())
     outer["properties"]["checks"]["items"] = {"type": "object"}
     yield from _against(outer, body)
     checks = body.get("checks")
@@ -82,7 +83,10 @@ def _of_check(check: dict[str, Any], body: dict[str, Any]) -> Iterator[Found]:
     if "metric" in check and check["metric"] not in metrics():
         yield ("metric",), f"is one of {', '.join(metrics())}"
         return
-    yield from _against({"$ref": f"#/$defs/{kind}", "$defs": schema()["$defs"]}, check)
+    faults = list(_against({"$ref": f"#/$defs/{kind}", "$defs": schema()["$defs"]}, check))
+    yield from faults
+    if faults:  # a limit may be there under a wrong name
+        return
     fail = {"AgreementCheck": "fail_below", "IncreaseCheck": "max_increase"}.get(kind, "fail_above")
     warn = "warn_below" if kind == "AgreementCheck" else "warn_above"
     limit, warning = check.get(fail), check.get(warn)

@@ -1,5 +1,6 @@
 """`forgetting.yml` as data that remembers where each value stands. JSON is YAML, too."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ MAX_VALUES = 10_000
 """Aliases count each time they are used, so a file cannot unfold into gigabytes."""
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """`1e-3` is a string to YAML 1.1, and a number to everybody who writes it."""
+SHOWN_COLUMNS = 76
+"""Of a line at fault; JSON may be all on one."""
 SCALARS = {"str", "int", "float", "bool", "null"}
 
 Path_ = tuple[str | int, ...]
@@ -40,7 +43,9 @@ class Fault:
         """With the line below it, and a mark under the column."""
         if not self.text.strip():
             return str(self)
-        return f"{self}\n    {self.text}\n    {' ' * (self.column - 1)}^"
+        begin = max(0, self.column - SHOWN_COLUMNS // 2) if len(self.text) > SHOWN_COLUMNS else 0
+        part = self.text[begin : begin + SHOWN_COLUMNS].replace("\t", " ")
+        return f"{self}\n    {part}\n    {' ' * (self.column - 1 - begin)}^"
 
 
 class BadPolicy(ValueError):
@@ -93,6 +98,8 @@ def read(path: Path) -> PolicyFile:
 
 def parse(text: str, *, name: str = "forgetting.yml") -> PolicyFile:
     """Raises BadPolicy."""
+    if text.lstrip().startswith("{"):
+        text = text.replace("\t", " ")  # blank to JSON, where no string holds one; a fault to YAML
     lines = text.splitlines()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -100,8 +107,12 @@ def parse(text: str, *, name: str = "forgetting.yml") -> PolicyFile:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
         raise _at(name, lines, line, column, f"not YAML: {error.problem or error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _whole(name, f"not YAML: {error}") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].splitlines() or [""]
+        said = f"not YAML: a control character, U+{error.character:04X}"
+        raise _at(name, lines, len(before) - 1, len(before[-1]), said) from None
+    except RecursionError:
+        raise _whole(name, "is nested too deeply") from None
     if node is None:
         raise _whole(name, "is empty")
     builder = _Builder(name, lines)
@@ -151,11 +162,15 @@ class _Builder:
             and getattr(node, "style", None) is None
             and EXPONENT.fullmatch(node.value)
         ):
-            return float(node.value)
-        try:
-            return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._bad(node, f"is no {kind}: {error}") from None
+            value: Any = float(node.value)
+        else:
+            try:
+                value = self._constructor.construct_object(node)
+            except (yaml.YAMLError, ValueError) as error:
+                raise self._bad(node, f"is no {kind}: {error}") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._bad(node, f"{node.value} is no finite number")
+        return value
 
     def _bad(self, node: yaml.Node, message: str) -> BadPolicy:
         mark = node.start_mark

@@ -19,6 +19,7 @@ from forgetting_client.command import (
     policy_init,
 )
 from forgetting_client.command.faults import (
+    FAIL,
     INTERRUPTED,
     NOT_MEASURED,
     PIPE_CLOSED,
@@ -36,12 +37,27 @@ EVERYWHERE += "4 failed, cancelled or unreachable; `gate` has 1, 3 and 5 besides
 class Root(TyperGroup):
     """Takes --json and --server wherever they stand, and turns faults into exit codes."""
 
+    failed = False
+    """A gate's verdict is fail."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except SystemExit as end:
+            # The parser ends so, too: a pipe that closes while it prints help, a prompt's end.
+            if end.code == FAIL and not self.failed:
+                raise SystemExit(NOT_MEASURED) from None
+            raise
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, hoist(args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit as end:
+            self.failed = end.exit_code == FAIL
+            raise
         except ForgettingError as error:
             report(error, as_json=session_of(ctx).as_json)
             raise typer.Exit(exit_code(error)) from None

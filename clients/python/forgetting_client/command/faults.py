@@ -3,7 +3,7 @@
 from forgetting_client import errors
 from forgetting_client.command.output import emit_json, say
 
-OK, USAGE, NOT_MEASURED, INTERRUPTED, PIPE_CLOSED = 0, 2, 4, 130, 141
+OK, FAIL, USAGE, NOT_MEASURED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 4, 130, 141
 
 EXIT_CODES: dict[type[errors.ForgettingError], int] = {
     errors.Rejected: USAGE,

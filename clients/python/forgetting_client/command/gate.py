@@ -1,5 +1,6 @@
 """`forgetting gate`: one command that lets an adapter ship or stops it."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ def gate(
     context: typer.Context,
     gate_id: Annotated[
         str | None,
-        typer.Argument(metavar="[GATE]", help="gate_…: show one that was asked before."),
+        typer.Argument(metavar="[GATE]", help="gate_…: show one that was asked for before."),
     ] = None,
     adapter: Annotated[
         str | None,
@@ -87,20 +88,29 @@ def gate(
         comment=comment,
         name=name or policy.name,
     )
-    run = Run(session, wanted, None if timeout == 0 else timeout, idempotency_key)
-    if gate_id is not None:
-        if adapter is not None or base is not None:
-            raise typer.BadParameter("give a gate, or --adapter and --base")
-        raise typer.Exit(run.shown(gate_id))
-    if adapter is None or base is None:
-        raise typer.BadParameter("give --adapter and --base, or a gate that was asked before")
+    run = Run(session, wanted, timeout or None, idempotency_key)
+    if not math.isfinite(timeout):
+        raise typer.BadParameter("must be a number of seconds", param_hint="--timeout")
+    if gate_id is not None and (adapter or base or local):
+        raise typer.BadParameter("give a gate, or --adapter and --base")
+    if local and session.server is not None:
+        raise typer.BadParameter("give --local or --server", param_hint="--local")
+    if gate_id is None and (adapter is None or base is None):
+        raise typer.BadParameter("give --adapter and --base, or a gate that was asked for before")
     wanted.require_writable()
+    if gate_id is not None:
+        raise typer.Exit(run.show(gate_id))
+    assert adapter is not None
     raise typer.Exit(
-        run.asked(
+        run.judge(
             policy,
             adapter=adapter,
-            flags={"base_model": base, "corpus": corpus, "context": context_tokens}
-            | {"dataset": dataset},
+            flags={
+                "base_model": base,
+                "corpus": corpus,
+                "context": context_tokens,
+                "dataset": dataset,
+            },
             overrides=override or [],
             local=local,
         )

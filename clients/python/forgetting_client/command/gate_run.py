@@ -1,35 +1,43 @@
 """One run of `forgetting gate`: asked, waited for, reported. Every way out is an exit code."""
 
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forgetting_client.command import spec as specs
 from forgetting_client.command.adapters import upload_local
-from forgetting_client.command.faults import INTERRUPTED, NOT_MEASURED, USAGE, advice
-from forgetting_client.command.gate_exit import code_of, code_of_fault
+from forgetting_client.command.faults import INTERRUPTED, NOT_MEASURED
+from forgetting_client.command.gate_exit import code_of
+from forgetting_client.command.gate_fault import tell_fault, tell_policy
+from forgetting_client.command.gate_local import InThisProcess
 from forgetting_client.command.gate_page import gate_page, verdict_line
 from forgetting_client.command.gate_reports import Wanted
-from forgetting_client.command.gate_service import ByService, InThisProcess, LocalFault, Source
+from forgetting_client.command.gate_service import ByService, Source, require_gate
 from forgetting_client.command.gate_wait import Waiting
 from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.session import Session
-from forgetting_client.command.watch import warn_of_no_worker
-from forgetting_client.errors import ForgettingError
+from forgetting_client.command.time_limit import TimeIsUp, limited
+from forgetting_client.errors import ForgettingError, UnexpectedReply, WaitTimeout
 from forgetting_client.policy_check import load
-from forgetting_client.policy_file import BadPolicy, Fault, PolicyFile
+from forgetting_client.policy_file import BadPolicy, PolicyFile
+
+if TYPE_CHECKING:
+    from forgetting_client.client import ForgettingClient
+
+LOCAL_AGAIN = "What was scored is kept: the same command goes on from there."
 
 
 class Run:
     def __init__(
         self, session: Session, wanted: Wanted, timeout: float | None, idempotency_key: str | None
     ) -> None:
-        self.session, self.wanted = session, wanted
-        self.timeout, self.key = timeout, idempotency_key
+        self._session, self._wanted = session, wanted
+        self._timeout, self._key = timeout, idempotency_key
+        self._policy: PolicyFile | None = None
+        self._asked: Callable[[], str | None] = lambda: None
+        """Id of the gate, once a service has accepted it."""
 
-    def asked(
+    def judge(
         self,
         path: Path,
         *,
@@ -38,121 +46,118 @@ class Run:
         overrides: list[str],
         local: bool,
     ) -> int:
+        """Asks for a gate by the policy at `path`."""
         try:
-            policy = load(path)
+            self._policy = load(path)
         except BadPolicy as bad:
-            return self._refused(bad.faults)
+            return tell_policy(bad.faults, self._wanted, as_json=self._session.as_json)
         spec = specs.build(
-            {"policy": policy.body},
+            {"policy": self._policy.body},
             flags=flags,
             job_type="gate",
             adapters=[adapter],
             overrides=overrides,
         )
-        source: ByService | None = None
+        if local:
+            return self._to_the_end(lambda: self._here(spec), local=True)
+        return self._to_the_end(lambda: self._there(spec, adapter))
+
+    def show(self, gate_id: str) -> int:
+        """Tells of one that was asked for before."""
+        return self._to_the_end(lambda: self._found(gate_id))
+
+    def _to_the_end(self, act: Callable[[], int], *, local: bool = False) -> int:
         try:
-            if local:
-                return self._judge(InThisProcess(), spec)
-            with self.session.connect() as client:
-                source = ByService(client, timeout=self.timeout, idempotency_key=self.key)
-                send_local(client, spec, adapter)
-                if not self.session.as_json:
-                    warn_of_no_worker(client)
-                return self._judge(source, spec)
+            return act()
         except ForgettingError as error:
-            return self._fault(error, source.asked if source else None, policy)
+            return self._fault(error)
+        except TimeIsUp:
+            asked, seconds = self._asked(), f"{self._timeout:g} s"
+            said = f"The service has not accepted the gate within {seconds}."
+            if asked:
+                said = f"{asked} has no verdict after {seconds}; it goes on."
+            elif local:
+                said = f"There is no verdict after {seconds}. {LOCAL_AGAIN}"
+            return self._fault(WaitTimeout(said))
         except KeyboardInterrupt:
-            gate_id = source.asked if source else None
-            again = f"; {gate_id} goes on: forgetting gate {gate_id}" if gate_id else ""
-            say(f"Stopped{again}.")
+            asked = self._asked()
+            again = f" {LOCAL_AGAIN}" if local else ""
+            if asked:
+                again = f" {asked} goes on. Look at it again: forgetting gate {asked}"
+            say(f"Stopped.{again}")
             return INTERRUPTED
 
-    def shown(self, gate_id: str) -> int:
-        try:
-            with self.session.connect() as client:
-                found = client.gate(gate_id)
-                if found["verdict"] is None:
-                    say(f"{found['id']} is {found['status']}; it has no verdict yet.")
-                    if self.session.as_json:
-                        emit_json(found)
-                    return NOT_MEASURED
-                source = ByService(client, timeout=None, idempotency_key=None)
-                return self._tell(source, found)
-        except ForgettingError as error:
-            return self._fault(error, None, None)
-
-    def _judge(self, source: Source, spec: dict[str, Any]) -> int:
-        waiting = Waiting()
-        try:
-            found = source.gate(spec, waiting.show)
-        finally:
-            waiting.close()
+    def _here(self, spec: dict[str, Any]) -> int:
+        source = InThisProcess()
+        with limited(self._timeout):
+            found = wait(source, spec)
         return self._tell(source, found)
+
+    def _there(self, spec: dict[str, Any], adapter: str) -> int:
+        with self._session.connect() as client:
+            source = ByService(client, idempotency_key=self._key)
+            self._asked = lambda: source.asked
+            with limited(self._timeout):
+                send_local(client, spec, adapter)
+                found = wait(source, spec)
+            return self._tell(source, found)
+
+    def _found(self, gate_id: str) -> int:
+        with self._session.connect() as client:
+            found = require_gate(client.gate(gate_id))
+            if found.get("verdict") is not None:
+                return self._tell(ByService(client), found)
+        say(f"{found['id']} is {found['status']}; it has no verdict yet.")
+        if self._session.as_json:
+            emit_json(found)
+        return NOT_MEASURED
 
     def _tell(self, source: Source, found: Mapping[str, Any]) -> int:
         """Reports first, so that the verdict is the last line that anybody reads."""
         code = code_of(found)
-        late = 0
         try:
-            self.wanted.write_files(source, found)
+            page = list(gate_page(found))
+        except (AttributeError, KeyError, TypeError) as fault:
+            raise UnexpectedReply(f"What was answered is no whole gate: {fault!r}.") from fault
+        unwritten = code or NOT_MEASURED  # a fail stays one; a pass that nobody can read is none
+        try:
+            self._wanted.write_files(source, found)
         except (ForgettingError, OSError) as error:
             say(f"Error: a report was not written: {error}")
-            late = NOT_MEASURED
-        self.wanted.tell_github(source, found, code)
+            code = unwritten
+        self._wanted.tell_github(source, found, code)
         try:
-            if self.session.as_json:
+            if self._session.as_json:
                 emit_json(found)
             else:
-                show(*gate_page(found))
-                if found["error"]:
-                    emit(f"{found['error']['code']}: {found['error']['detail']}")
-                emit(verdict_line(found))
-        except BrokenPipeError:
-            # Whoever read us has gone; the exit code is the verdict all the same.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or late
-
-    def _fault(self, error: ForgettingError, gate_id: str | None, policy: PolicyFile | None) -> int:
-        code = code_of_fault(error, asked=gate_id is not None)
-        if isinstance(error, LocalFault):
-            code = USAGE if error.users else NOT_MEASURED
-        param = getattr(error, "param", None) or ""
-        listed = [one for one in getattr(error, "errors", []) if one.get("param")]
-        listed = listed or [{"param": param, "message": str(error)}]
-        if policy is not None and param.startswith("policy.") and code == USAGE:
-            faults = [
-                policy.blame(one["param"].removeprefix("policy."), one["message"])
-                for one in listed
-                if one["param"].startswith("policy.")
-            ]
-            return self._refused(faults)
-        if self.session.as_json:
-            told = {"detail": str(error), "param": param or None, "exit_code": code}
-            emit_json({"error": told}, one_line=True, to_stderr=True)
-            return code
-        said = [f"Error: {one['param']}: {one['message']}" for one in listed if one["param"]]
-        for line in said or [f"Error: {error}"]:
-            say(line)
-        if hint := advice(error):
-            say(hint)
-        if gate_id:
-            say(f"Look at it again: forgetting gate {gate_id}")
-        if code == NOT_MEASURED:
-            say("Could not measure (exit 4): this says nothing of the adapter.")
+                show(*page)
+                emit(verdict_line(found, code))
+        except BrokenPipeError:  # whoever read us has gone; the exit code is the verdict
+            pass
+        except OSError as fault:
+            say(f"Error: the verdict was not written: {fault.strerror}.")
+            code = unwritten
         return code
 
-    def _refused(self, faults: Sequence[Fault]) -> int:
-        if self.session.as_json:
-            told = [vars(fault) for fault in faults]
-            body = {"detail": "the policy cannot work", "exit_code": USAGE, "faults": told}
-            emit_json({"error": body}, one_line=True, to_stderr=True)
-        else:
-            for fault in faults:
-                say(fault.shown())
-        return USAGE
+    def _fault(self, error: ForgettingError) -> int:
+        return tell_fault(
+            error,
+            self._wanted,
+            asked=self._asked(),
+            policy=self._policy,
+            as_json=self._session.as_json,
+        )
 
 
-def send_local(client: Any, spec: dict[str, Any], adapter: str) -> None:
+def wait(source: Source, spec: dict[str, Any]) -> Mapping[str, Any]:
+    waiting = Waiting()
+    try:
+        return source.gate(spec, waiting.show)
+    finally:
+        waiting.close()
+
+
+def send_local(client: "ForgettingClient", spec: dict[str, Any], adapter: str) -> None:
     """Uploads the candidate, and baselines of the policy, that are folders here."""
     upload_local(client, spec, {adapter})
     baselines = spec["policy"].get("baselines") or {}

@@ -1,5 +1,6 @@
 """How far a gate is, on stderr: a line that moves on a terminal, a line now and then elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ class Waiting:
             self._draw("")
 
     def _draw(self, line: str) -> None:
-        text = clean(line)[:200]
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        text = clean(line)[: columns - 1]  # one that wraps could not be drawn over
         sys.stderr.write("\r" + text.ljust(self._drawn) + ("\r" if not text else ""))
         sys.stderr.flush()
         self._drawn = len(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -28,18 +29,23 @@ def emit_json(value: Any, *, one_line: bool = False, to_stderr: bool = False) ->
 
 
 def say(text: str) -> None:
-    """One line of prose."""
-    sys.stderr.write(clean(text) + "\n")
-    sys.stderr.flush()
+    """One line of prose. Where nobody can read it, what is done goes on all the same."""
+    with suppress(OSError):
+        sys.stderr.write(clean(text) + "\n")
+        sys.stderr.flush()
 
 
 def console(stream: TextIO | None = None) -> Console:
     """A console on stdout, or on `stream`. Strings are never read as markup."""
     from rich.console import Console
 
+    class Out(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would exit 1, which is a verdict
+
     file = stream or sys.stdout
     width = None if file.isatty() else UNBOUNDED
-    return Console(file=file, width=width, markup=False, highlight=False, emoji=False)
+    return Out(file=file, width=width, markup=False, highlight=False, emoji=False)
 
 
 def show(*parts: RenderableType) -> None:

@@ -44,7 +44,7 @@ def check_policy(
         emit_json({"faults": [vars(fault) for fault in faults]})
     else:
         for fault in faults:
-            say(fault.shown())
+            emit(fault.shown())
     if faults:
         raise typer.Exit(USAGE)
 
