@@ -22,7 +22,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Side:
-    """What pairing needs of one candidate: sums, not positions, so that 64 fit beside each other."""
+    """What pairing needs of one candidate: sums, not positions, so that 64 fit in memory."""
 
     documents: Float  # sums of METRICS (documents, metrics)
     positions: Float  # how many each document has (documents,)

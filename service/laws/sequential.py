@@ -34,8 +34,8 @@ GRID = np.unique(
 
 
 def clipped_share(clip: float) -> float:
-    """Which share of the windows may be clipped at `clip` limits: 1 % at 10, 2.5 % at 4. However high they
-    are, all of them together are then worth CLIPPED_PART of the limit, whatever the clip."""
+    """Which share of the windows may be clipped at `clip` limits: 1 % at 10, 2.5 % at 4. However
+    high they are, all of them together are then worth CLIPPED_PART of the limit."""
     return min(CLIPPED_PART / clip, 1.0)
 
 

@@ -41,7 +41,9 @@ def test_every_pair_once_and_its_differences_are_those_of_the_values() -> None:
         a, b = sides[pair.a], sides[pair.b]
         means = (a.documents.sum(0) - b.documents.sum(0)) / a.positions.sum()
         assert [pair.kl.value, pair.same_top.value] == pytest.approx(means, rel=1e-12)
-        assert pair.heldout is not None and a.losses is not None and b.losses is not None
+        assert pair.heldout is not None
+        assert a.losses is not None
+        assert b.losses is not None
         assert pair.heldout.value == pytest.approx(a.losses.mean - b.losses.mean, rel=1e-12)
         assert pair.heldout.scope == "rows"
 
@@ -50,7 +52,8 @@ def test_every_pair_once_and_its_differences_are_those_of_the_values() -> None:
 def test_intervals_are_those_of_scipy(metric) -> None:
     a, b, _ = made()
     found = getattr(pairs([a, b])[0], metric)
-    assert a.losses is not None and b.losses is not None
+    assert a.losses is not None
+    assert b.losses is not None
     sums, counts = {
         "kl": (a.documents[:, 0] - b.documents[:, 0], a.positions),
         "same_top": (a.documents[:, 1] - b.documents[:, 1], a.positions),

@@ -78,6 +78,5 @@ def init(
         emit_json({"file": str(output), "job": job["id"], "limits": told})
         return
     emit(str(output))
-    say(
-        f"Read it, then: forgetting gate --adapter ADAPTER --base {job['spec']['base_model']} -c {output}"
-    )
+    name = job["spec"]["base_model"]
+    say(f"Read it, then: forgetting gate --adapter ADAPTER --base {name} -c {output}")
