@@ -1,7 +1,6 @@
 """Errors as RFC 9457 problems. `TABLE` is the one map from error class to status and title."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -15,12 +14,12 @@ from starlette.types import Scope
 
 from service import errors
 from service.errors import ForgettingError
+from service.field_faults import first, listing
 from service.schemas.views import ProblemKind
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-MAX_LISTED = 50
 
 
 class Shape(NamedTuple):
@@ -163,18 +162,13 @@ async def on_validation_error(request: Request, error: Exception) -> JSONRespons
     if faults[0]["type"] == "json_invalid":
         reason = f"not JSON: {faults[0]['ctx']['error']} at character {faults[0]['loc'][-1]}"
         return problem(request.scope, 400, PROTOCOL[400], reason)
-    listed = [
-        {"param": dotted(fault, error.body), "message": message(fault), "type": fault["type"]}
-        for fault in faults[:MAX_LISTED]
-    ]
-    param = listed[0]["param"]
-    about = [one for one in listed if one["param"] == param or one["param"].startswith(f"{param}.")]
-    said = "; or ".join(dict.fromkeys(one["message"] for one in about))
+    listed = listing(faults, error.body)
+    param, said = first(listed)
     return problem(
         request.scope,
         422,
         errors.InvalidSpec.code,
-        f"{param}: {said}" if param else said,
+        said,
         title=TABLE[errors.InvalidSpec].title,
         param=param or None,
         errors=listed,
@@ -211,39 +205,6 @@ async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request_id, request.url.path, exc_info=error)
     said = "the service failed; its log has more under this request id"
     return problem(request.scope, 500, PROTOCOL[500], said)
-
-
-def dotted(fault: Mapping[str, Any], body: Any) -> str:
-    """`training.lora.r`: the steps of `loc` that exist in the body, union tags left out."""
-    where, *steps = fault["loc"]
-    if where != "body":
-        return ".".join(str(step) for step in steps)
-    kept: list[str] = []
-    for i, step in enumerate(steps):
-        last = i == len(steps) - 1
-        if isinstance(body, dict) and step in body:
-            kept, body = [*kept, str(step)[:64]], body[step]
-        elif isinstance(body, list) and isinstance(step, int) and 0 <= step < len(body):
-            kept, body = [*kept, str(step)], body[step]
-        elif last and i > 0 and isinstance(body, dict) and str(step).isidentifier():
-            kept.append(str(step))  # a field that is missing, or whose default does not fit
-        elif last and fault["type"] == "missing":
-            kept.append(str(step))
-    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        kept.append(str(fault["ctx"]["discriminator"]).strip("'"))
-    return ".".join(kept)
-
-
-def message(fault: Mapping[str, Any]) -> str:
-    """Pydantic's words, which name the limit. The echo of a wrong tag is cut out."""
-    if fault["type"] == "union_tag_invalid":
-        return f"expected one of {fault['ctx']['expected_tags']}"
-    if fault["type"] == "union_tag_not_found":
-        return "required"
-    if fault["type"] == "extra_forbidden":
-        return "no such field; /docs and /openapi.json list them"
-    said = str(fault["msg"]).removeprefix("Value error, ")
-    return re.sub(r"^(Input|Field|String|List|Dictionary) ", lambda m: m[0].lower(), said)
 
 
 def _printable(value: Any) -> Any:

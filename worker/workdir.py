@@ -16,8 +16,8 @@ from service.errors import NotFound
 from service.jobs import JobState
 from service.settings import Settings
 from service.store import Claim, Store
-from worker.checkpoints import KEPT, MANIFEST, read_manifest
 from worker import scored
+from worker.checkpoints import KEPT, MANIFEST, read_manifest
 from worker.copying import Check, copy, unwatched
 
 ATTEMPT = re.compile(r"attempt-(\d+)")

@@ -14,8 +14,8 @@ from starlette.types import Message, Scope
 
 from service.csv_points import CsvPoints, read_csv
 from service.errors import InvalidSpec
+from service.field_faults import dotted, message
 from service.middleware import CSV
-from service.problems import dotted, message
 
 QUERY = ("metric", "forms", "burn_in")
 """What stands in the address, because a CSV body has no place for it."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 import service
 from service import errors
 from service.errors import ForgettingError, UserError
-from service.problems import PROTOCOL, TABLE, dotted, kinds, shape_of
+from service.field_faults import dotted
+from service.problems import PROTOCOL, TABLE, kinds, shape_of
 
 STABLE = {
     "adapter_in_use": 409,
