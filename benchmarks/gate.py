@@ -17,7 +17,7 @@ from scipy.stats import binom
 from benchmarks.gate_populations import Scores, joined, others, real, synthetic
 from service.laws.decide import Bounds, Evidence, estimand
 from service.laws.quantities import Floats
-from service.laws.sequential import CLIP, EQUAL, MAX_CLIPPED_SHARE
+from service.laws.sequential import CLIP, EQUAL, clipped_share
 
 ALPHAS = (0.05, 0.01, 0.001)
 RATIOS = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0, 1.01, 1.05, 1.1, 1.25, 2.0)
@@ -96,7 +96,8 @@ def question(scores: Scores, ratio: float, *, clip: float) -> tuple[float, Bound
     if scores.bounds is not None:
         return scores.kl / ratio, scores.bounds
     limit = limit_for(scores, ratio, clip=clip) if clip > 0 else scores.kl / ratio
-    return limit, Bounds(0.0, clip * limit if clip > 0 else -clip, MAX_CLIPPED_SHARE)
+    high = clip * limit if clip > 0 else -clip
+    return limit, Bounds(0.0, high, clipped_share(high / limit))
 
 
 def cells(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from service.laws.betting import Population
 from service.laws.decide import Bounds
 from service.laws.quantities import Floats
+from service.laws.sequential import CLIP, clipped_share
 
 DATA = Path(__file__).parent / "data" / "gate_scores.npz"
 PROVENANCE = DATA.with_suffix(".json")
@@ -71,8 +72,8 @@ def others() -> list[Scores]:
     above = held["above r16-lr3e-3-s20"] / mean
     unlike = (sizes - held["same_top r16-lr3e-3-s20"]) / mean
     change = scores.values - better.values
-    high = 10 * float(change.mean())
-    both = Bounds(-high, high, 0.01, both=True)
+    high = CLIP * float(change.mean())
+    both = Bounds(-high, high, clipped_share(CLIP), both=True)
     return [
         Scores("share of positions above p99", above, sizes, scores.control, whole),
         Scores("disagreement", unlike, sizes, scores.control, whole),

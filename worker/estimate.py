@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,17 +101,29 @@ def estimate(
     used = np.unique(positions.document)
     sums = positions.sums(names, int(used[-1]) + 1)[used]
     counts = np.bincount(positions.document).astype(np.float64)[used]
-    values = {
-        name: float(total / counts.sum()) for name, total in zip(names, sums.sum(0), strict=True)
-    }
-    if len(used) < MIN_DOCUMENTS:
-        reason = f"{len(used)} documents; a bootstrap over documents needs {MIN_DOCUMENTS}"
-        return {name: Estimate(value=value, ci_reason=reason) for name, value in values.items()}
+    found = estimates(sums, counts, n_bootstrap=n_bootstrap, seed=seed)
+    return dict(zip(names, found, strict=True))
+
+
+def estimates(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    *,
+    scope: Literal["documents", "rows"] = "documents",
+    n_bootstrap: int = 10_000,
+    seed: int = 17,
+) -> list[Estimate]:
+    """One per column of `sums` (documents, columns), each over `counts` (documents,) tokens. The
+    same documents, counts and seed give the same resamples in every call."""
+    values = [float(total / counts.sum()) for total in sums.sum(0)]
+    if len(sums) < MIN_DOCUMENTS:
+        reason = f"{len(sums)} {scope}; a bootstrap over {scope} needs {MIN_DOCUMENTS}"
+        return [Estimate(value=value, ci_reason=reason, scope=scope) for value in values]
     intervals = ratio_intervals(sums, counts, n_bootstrap=n_bootstrap, seed=seed)
-    return {
-        name: Estimate(value=values[name], ci95=(interval.low, interval.high))
-        for name, interval in zip(names, intervals, strict=True)
-    }
+    return [
+        Estimate(value=value, ci95=(interval.low, interval.high), scope=scope)
+        for value, interval in zip(values, intervals, strict=True)
+    ]
 
 
 def by_confidence(columns: Mapping[str, NDArray[Any]]) -> list[ConfidenceBin]:

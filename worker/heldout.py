@@ -1,8 +1,11 @@
 """Held-out loss, the law's L_ft: nats per supervised token."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -18,36 +21,60 @@ OnRows = Callable[[int, int], None]
 """(rows done, rows in all); may raise to end the measurement."""
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class RowLosses:
+    """Of each held-out row, in the dataset's order."""
+
+    nll: NDArray[np.float64]  # sums over supervised tokens, nats (rows,)
+    tokens: NDArray[np.int64]  # how many those are (rows,)
+
+    @property
+    def mean(self) -> float:
+        """Each token weighs the same whichever row it is in."""
+        return float(self.nll.sum() / self.tokens.sum())
+
+
 def heldout_loss(
     model: PreTrainedModel, rows: Sequence[Row], *, on_rows: OnRows | None = None
 ) -> float:
-    """Mean over all supervised tokens of all rows of -log p(token | tokens before it).
+    """Mean over all supervised tokens of all rows of -log p(token | tokens before it)."""
+    return heldout_rows(model, rows, on_rows=on_rows).mean
 
-    Each token weighs the same whichever row it is in. Hidden states have the model's dtype, their
-    logits are made and reduced in float32 chunk by chunk, sums are float64. Raises what
-    `head_of` does.
+
+@torch.no_grad()
+def heldout_rows(
+    model: PreTrainedModel, rows: Sequence[Row], *, on_rows: OnRows | None = None
+) -> RowLosses:
+    """-log p(token | tokens before it), summed per row.
+
+    Hidden states have the model's dtype, their logits are made and reduced in float32 chunk by
+    chunk, sums are float64. Raises what `head_of` does.
     """
     model.eval()
     head = candidate_head(model)
     chunk = max(1, LOGITS_BUDGET.get(model.device.type, 2**25) // len(head.weight))
-    total = torch.zeros((), dtype=torch.float64)
-    n_tokens = n_rows = 0
+    nll, tokens = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+    n_rows = 0
     for batch in _batches(rows, TOKENS_AT_ONCE.get(model.device.type, 2**12)):
-        hidden, targets = _supervised(model, batch)
+        hidden, targets, counts = _supervised(model, [rows[i] for i in batch])
+        losses = []
         for part, wanted in zip(hidden.split(chunk), targets.split(chunk), strict=True):
             logits = head.logits(part)  # (chunk, vocab) float32
-            nll = logits.logsumexp(-1) - logits.gather(1, wanted[:, None])[:, 0]
-            total += nll.double().sum().cpu()
-        n_tokens += len(targets)
+            losses.append(logits.logsumexp(-1) - logits.gather(1, wanted[:, None])[:, 0])
+        row = np.repeat(batch, counts)
+        nll += np.bincount(row, torch.cat(losses).double().cpu().numpy(), len(rows))
+        tokens[batch] = counts
         n_rows += len(batch)
         if on_rows is not None:
             on_rows(n_rows, len(rows))
-    return total.item() / n_tokens
+    return RowLosses(nll, tokens)
 
 
-def _supervised(model: PreTrainedModel, batch: list[Row]) -> tuple[Tensor, Tensor]:
-    """Hidden states (tokens, width) that predict a supervised token, and those tokens (tokens,)."""
+def _supervised(
+    model: PreTrainedModel, batch: list[Row]
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Hidden states (tokens, width) that predict a supervised token, those tokens (tokens,), and
+    how many each row has."""
     length = max(len(row.input_ids) for row in batch)
     ids = torch.zeros((len(batch), length), dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
@@ -56,16 +83,18 @@ def _supervised(model: PreTrainedModel, batch: list[Row]) -> tuple[Tensor, Tenso
         labels[i, : len(row.labels)] = torch.tensor(row.labels)
     ids, labels = ids.to(model.device), labels.to(model.device)
     scored = labels[:, 1:] != IGNORED  # (rows, length - 1)
-    return hidden_states(model, ids)[:, :-1][scored], labels[:, 1:][scored]
+    counts = scored.sum(1).cpu().numpy()
+    return hidden_states(model, ids)[:, :-1][scored], labels[:, 1:][scored], counts
 
 
-def _batches(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
-    """Rows of like length together, at most `budget` tokens with their padding."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda row: len(row.input_ids)):
-        if batch and (len(batch) + 1) * len(row.input_ids) > budget:
+def _batches(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+    """Indices of rows of like length together, at most `budget` tokens with their padding."""
+    lengths = [len(row.input_ids) for row in rows]
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > budget:
             yield batch
             batch = []
-        batch.append(row)
+        batch.append(index)
     if batch:
         yield batch

@@ -13,7 +13,7 @@ from worker.candidates import Candidate
 from worker.divergence import Head, Route
 from worker.estimate import Positions, forgetting, positions_of
 from worker.head import candidate_head, head_of
-from worker.heldout import OnRows, heldout_loss
+from worker.heldout import OnRows, RowLosses, heldout_rows
 from worker.model import Base, is_adapter, tuned
 from worker.score import BasePass, OnWindows, Scores, score_candidate
 from worker.update import delta_norm, lora_facts
@@ -30,6 +30,8 @@ class Measurement:
     checkpoint: Checkpoint
     positions: Positions
     scores: Scores
+    losses: RowLosses | None
+    """Of the held-out rows, where there are any."""
 
 
 def choose_engine(evaluation: Evaluation) -> Engine:
@@ -71,7 +73,7 @@ def measure(
             scores = score_candidate(
                 model, windows, base_pass, reverse=reverse, on_windows=on_windows
             )
-            loss = None if heldout is None else heldout_loss(model, heldout, on_rows=on_rows)
+            losses = None if heldout is None else heldout_rows(model, heldout, on_rows=on_rows)
             config = read_config(candidate.folder) if is_adapter(candidate.folder) else None
             size = delta_norm(model, config) if config else None
             lora = lora_facts(model, config) if config else None
@@ -83,12 +85,12 @@ def measure(
         adapter=candidate.name,
         rank=candidate.rank,
         trainable_params=candidate.trainable_params,
-        ft_loss=FtLoss(train=candidate.train_loss, heldout=loss),
+        ft_loss=FtLoss(train=candidate.train_loss, heldout=losses.mean if losses else None),
         forgetting=forgetting(positions, seed=seed),
         delta_norm=size,
         lora=lora,
     )
-    return Measurement(checkpoint, positions, scores)
+    return Measurement(checkpoint, positions, scores, losses)
 
 
 def report_measured(report: Report, checkpoint: Checkpoint) -> None:

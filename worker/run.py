@@ -32,6 +32,7 @@ from worker.measure import (
     report_measured,
 )
 from worker.model import Base
+from worker.pairs import Side, pairs
 from worker.phases import Phases, noting
 from worker.provenance import provenance_of
 from worker.score import BasePass, score_base
@@ -154,6 +155,7 @@ def execute(
     )
     phases.enter(Phase.SCORING_TUNED)
     last, checkpoints = None, []
+    sides: list[Side] = []
     for index, candidate in enumerate(candidates):
         last = None  # its arrays go before the next one's come
         last = measure(
@@ -168,6 +170,7 @@ def execute(
             on_rows=phases.rows(len(candidates), index),
         )
         checkpoints.append(last.checkpoint)
+        sides.append(Side.of(last, windows))
         report_measured(report, last.checkpoint)
     assert last is not None  # a spec names one candidate at least
 
@@ -177,6 +180,7 @@ def execute(
         **_where(last, windows, corpus, base, base_pass),
         ft_loss=last.checkpoint.ft_loss,
         checkpoints=checkpoints,
+        pairs=pairs(sides, seed=seed),
         law=None,
         engine=engine,
         noise_floor=NoiseFloor(

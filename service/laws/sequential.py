@@ -21,7 +21,8 @@ Indices = npt.NDArray[np.int64]
 
 CLIP = 10.0
 """Default bound on y_w, in limits."""
-MAX_CLIPPED_SHARE = 0.01
+CLIPPED_PART = 0.1
+"""What all clipped windows may add to the clipped mean, in limits."""
 EQUAL = 1e-12
 """Relative: a value this near the limit equals it, and passes."""
 GRID = np.unique(
@@ -30,6 +31,12 @@ GRID = np.unique(
     )
 )
 """Limits that an interval tries, in distances of the limit from the lower bound."""
+
+
+def clipped_share(clip: float) -> float:
+    """Which share of the windows may be clipped at `clip` limits: 1 % at 10, 2.5 % at 4. However
+    high they are, all of them together are then worth CLIPPED_PART of the limit."""
+    return min(CLIPPED_PART / clip, 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Sequential:
         order: Sequence[int] | npt.NDArray[Any],
         bounds: Bounds | None = None,
         clip: float | None = None,
-        max_clipped_share: float = MAX_CLIPPED_SHARE,
+        max_clipped_share: float | None = None,
         control: Floats | None = None,
         alpha_fail: float | None = None,
         max_windows: int | None = None,
@@ -87,9 +94,11 @@ class Sequential:
         if not np.array_equal(np.sort(self.order), np.arange(n)):
             raise ValueError(f"the order is no permutation of the {n} windows")
         if bounds is None:
-            bounds = Bounds(0.0, CLIP * limit if clip is None else clip, max_clipped_share)
-        if not bounds.low < limit < bounds.high:
-            raise ValueError(f"limit {limit:g} is not between {bounds.low:g} and {bounds.high:g}")
+            high = CLIP * limit if clip is None else clip
+            _require_between(0.0, limit, high)
+            share = clipped_share(high / limit) if max_clipped_share is None else max_clipped_share
+            bounds = Bounds(0.0, high, share)
+        _require_between(bounds.low, limit, bounds.high)
         if not 0 < alpha < 0.5 or not 0 < (alpha_fail or alpha) < 0.5:
             raise ValueError("alpha must lie between 0 and 0.5")
         self.limit, self.bounds, self.alpha = limit, bounds, alpha
@@ -236,3 +245,8 @@ class Sequential:
         for batch in body["values"]:
             self.observe(self.next_windows(len(batch)), batch)
         return self.decision
+
+
+def _require_between(low: float, limit: float, high: float) -> None:
+    if not low < limit < high:
+        raise ValueError(f"limit {limit:g} is not between {low:g} and {high:g}")

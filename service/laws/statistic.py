@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from service.laws.decide import Bounds
 from service.laws.quantities import Floats
-from service.laws.sequential import CLIP, MAX_CLIPPED_SHARE
+from service.laws.sequential import CLIP, clipped_share
 
 MEANS = ("kl", "kl_reverse", "ce_soft", "ce_hard", "nll_tuned")
 AGREEMENTS = ("same_top", "same_top5")
@@ -125,12 +125,11 @@ def statistic_of(check: Check, sizes: Floats | npt.NDArray[np.int64]) -> Statist
         raise _bad(check, "metric", f"{check.metric!r} cannot be tested window by window")
     if not check.clip > 1:
         raise _bad(check, "clip", f"must be above 1 limit, is {check.clip:g}")
-    high = check.clip * limit
+    high, share = check.clip * limit, clipped_share(check.clip)
     if check.baseline is None:
-        bounds = Bounds(0.0, high, MAX_CLIPPED_SHARE)
-        return Statistic("mean", (check.metric,), limit, bounds)
+        return Statistic("mean", (check.metric,), limit, Bounds(0.0, high, share))
     columns = (check.metric, f"{check.metric}@{check.baseline}")
-    return Statistic("increase", columns, limit, Bounds(-high, high, MAX_CLIPPED_SHARE, both=True))
+    return Statistic("increase", columns, limit, Bounds(-high, high, share, both=True))
 
 
 def _limit_field(check: Check) -> str:

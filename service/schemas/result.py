@@ -18,7 +18,8 @@ class Estimate(View):
     value: float
     ci95: tuple[float, float] | None = None
     ci_reason: str | None = None
-    scope: Literal["documents"] = "documents"
+    scope: Literal["documents", "rows"] = "documents"
+    """What was resampled; `rows` are held-out rows of the dataset."""
 
 
 class DeltaP(View):
@@ -139,6 +140,28 @@ class Checkpoint(View):
     """Null for a full model."""
 
 
+class WindowTally(View):
+    """In how many windows of the corpus which of two forgot less, by the window's mean KL."""
+
+    a_less: int
+    b_less: int
+    equal: int
+
+
+class Pair(View):
+    """Two checkpoints on the same tokens: a minus b. What both have in common cancels, so these
+    intervals are narrower than those of the two values suggest."""
+
+    a: int
+    """Index in `checkpoints`, from 0."""
+    b: int
+    kl: Estimate
+    same_top: Estimate
+    heldout: Estimate | None
+    """Of `ft_loss.heldout`, over rows; null where there is no dataset."""
+    windows: WindowTally
+
+
 class LawResidual(View):
     """One run's last point against its recipe's law, fitted without this run. Nats per token."""
 
@@ -229,6 +252,8 @@ class Result(Forgetting):
     n_positions: int
     ft_loss: FtLoss
     checkpoints: list[Checkpoint]
+    pairs: list[Pair] = []
+    """Every two of `checkpoints`, in their order."""
     worst_windows: list[WindowScore]
     worst_tokens: list[TokenScore]
     law: JobLaw | None

@@ -12,7 +12,7 @@ from benchmarks.gate import play, random_orders
 from benchmarks.gate_populations import Scores
 from service.laws.decide import Bounds, estimand
 from service.laws.order import order
-from service.laws.sequential import Decision, Sequential
+from service.laws.sequential import CLIP, Decision, Sequential, clipped_share
 from service.laws.verdict import Verdict
 
 N = 400
@@ -157,14 +157,14 @@ def test_only_the_next_windows_are_taken() -> None:
 
 def test_too_many_clipped_windows_make_the_mean_itself_count() -> None:
     values = np.full(200, 0.1)
-    values[:3] = 100.0
+    values[:6] = 100.0
     bounds = Bounds(0.0, 10.0, 0.01)
     assert estimand(values, bounds) == pytest.approx(values.mean())
-    assert estimand(values[2:], bounds) == pytest.approx((10 + 197 * 0.1) / 198)
+    assert estimand(values[5:], bounds) == pytest.approx((10 + 194 * 0.1) / 195)
     test = Sequential(np.ones(200, int), limit=1.0, alpha=0.05, order=order("c", 200))
     decision = run(test, Reader(values))
     assert decision is not None
-    # Clipped the mean is 0.25, below the limit; but 1.5 % are clipped, so all was scored.
+    # Clipped the mean is 0.22, below the limit; but 3 % are clipped, so all was scored.
     assert (decision.verdict, decision.n_scored) == (Verdict.FAIL, 200)
 
 
@@ -193,7 +193,8 @@ def test_the_benchmark_decides_with_the_same_code() -> None:
     orders = random_orders(N, 12, seed=5)
     for ratio in (0.8, 0.97, 1.03, 1.3):
         limit = scores.kl / ratio
-        cell = play(scores, orders, limit=limit, bounds=Bounds(0.0, 10 * limit, 0.01))
+        bounds = Bounds(0.0, CLIP * limit, clipped_share(CLIP))
+        cell = play(scores, orders, limit=limit, bounds=bounds)
         for row, windows in enumerate(orders):
             test = Sequential(
                 scores.sizes, limit=limit, alpha=0.05, order=windows, control=scores.control
@@ -203,6 +204,11 @@ def test_the_benchmark_decides_with_the_same_code() -> None:
             assert decision.n_scored == cell.stops[0, row]
             wrong = decision.verdict != ("fail" if cell.above else "pass")
             assert wrong == cell.wrong[0, row]
+
+
+@pytest.mark.parametrize("clip", [2.0, 4.0, 10.0, 50.0])
+def test_clipped_windows_are_worth_a_tenth_of_the_limit_whatever_the_clip(clip: float) -> None:
+    assert clipped_share(clip) * clip == pytest.approx(0.1)
 
 
 def allowed(alpha: float, n: int) -> int:

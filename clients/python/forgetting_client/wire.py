@@ -172,6 +172,17 @@ class Checkpoint(TypedDict):
     lora: dict[str, Any] | None
 
 
+class Pair(TypedDict):
+    """Checkpoint a minus checkpoint b, by their index, on the same tokens."""
+
+    a: int
+    b: int
+    kl: Estimate
+    same_top: Estimate
+    heldout: Estimate | None
+    windows: dict[str, int]
+
+
 class Provenance(TypedDict):
     """Results that differ in base, tokenizer, corpus, context, scoring_version or window_rule must
     not be compared. Digests are `sha256:…` of content."""
@@ -206,6 +217,7 @@ class Result(Forgetting):
     n_positions: int
     ft_loss: FtLoss
     checkpoints: list[Checkpoint]
+    pairs: list[Pair]
     worst_windows: list[dict[str, Any]]
     worst_tokens: list[dict[str, Any]]
     law: JobLaw | None

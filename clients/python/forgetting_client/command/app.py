@@ -8,7 +8,16 @@ import typer
 from typer.core import TyperGroup
 
 from forgetting_client import __version__
-from forgetting_client.command import adapters, doctor, gate, jobs, laws, policy
+from forgetting_client.command import (
+    adapters,
+    compare,
+    doctor,
+    gate,
+    jobs,
+    laws,
+    policy,
+    policy_init,
+)
 from forgetting_client.command.faults import (
     FAIL,
     INTERRUPTED,
@@ -22,7 +31,7 @@ from forgetting_client.command.session import Session, session_of
 from forgetting_client.errors import ForgettingError
 
 EVERYWHERE = "--server URL and --json may stand anywhere. Exit codes: 0 done, 2 usage or rejected, "
-EVERYWHERE += "4 failed, cancelled or unreachable; `gate` has 1, 3 and 5 besides."
+EVERYWHERE += "4 failed, cancelled or unreachable; `gate` has 1, 3 and 5 besides, `compare` 5."
 
 
 class Root(TyperGroup):
@@ -101,6 +110,8 @@ app.add_typer(laws.app, name="laws")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(policy.app, name="policy")
 app.command("gate", epilog=gate.EPILOG)(gate.gate)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
+policy_init.register(policy.app)
 app.command("doctor")(doctor.doctor)
 
 
