@@ -12,19 +12,19 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Pace:
-    """How much is computed at once. Fixed per device and vocabulary, and part of the cache key:
+    """How much is computed at once. Fixed per device, and part of the cache key:
     the same sums in the same order are what makes an untouched model score exactly 0."""
 
     batch_tokens: int
     chunk: int
 
 
-def pace_for(device: torch.device, vocab: int) -> Pace:
-    """On a CPU a chunk of logits should stay near the caches. On a GPU one such chunk is up to
-    1 GiB, and the `logits` route holds three at a time."""
+def pace_for(device: torch.device) -> Pace:
+    """On a CPU a chunk is as many rows as a matrix product needs to run at its full speed: fewer,
+    and the head's weights are read too often. On a GPU a block of logits is up to 512 MiB."""
     if device.type == "cpu":
-        return Pace(batch_tokens=4096, chunk=max(64, 2**19 // vocab))
-    return Pace(batch_tokens=32_768, chunk=max(64, 2**28 // vocab))
+        return Pace(batch_tokens=4096, chunk=512)
+    return Pace(batch_tokens=32_768, chunk=8192)
 
 
 def within_memory(

@@ -23,9 +23,10 @@ from worker.head import bears_adapter, candidate_head, head_of, hidden_states
 from worker.model import Base
 from worker.once import Alive, once
 from worker.pace import Pace, pace_for, within_memory
+from worker.reduction import reduction_name
 from worker.windows import WINDOW_RULE, Windows
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Of the numbers: change it whenever the same inputs could give others."""
 NOISE_WINDOWS = 8
 NOISE_PADDING = 8
@@ -76,7 +77,7 @@ def score_base(
     def attempt(pace: Pace) -> BasePass:
         return _base_pass(base, windows, head, corpus_digest, route, cache, on_windows, pace)
 
-    return within_memory(attempt, pace or pace_for(base.device, len(head.weight)), warn=warn)
+    return within_memory(attempt, pace or pace_for(base.device), warn=warn)
 
 
 def _base_pass(
@@ -183,6 +184,7 @@ def cache_key(
         "dtype": str(base.dtype),
         "head_dtype": "torch.float32",
         "device": _device_name(base.device),
+        "reduction": reduction_name(base.device),
         "route": route,
         "batch_tokens": pace.batch_tokens,
         "chunk": pace.chunk,
@@ -191,8 +193,10 @@ def cache_key(
 
 
 def _device_name(device: torch.device) -> str:
-    """Two kinds of GPU round differently."""
-    return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+    """Two kinds of GPU round differently, and so do two instruction sets of CPUs."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
 @dataclass(frozen=True)
