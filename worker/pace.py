@@ -6,25 +6,27 @@ from typing import TypeVar
 
 import torch
 
+from worker.stream import VOCAB_BLOCK
+
 MIN_BATCH_TOKENS, MIN_CHUNK = 1024, 64
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How much is computed at once. Fixed per device, and part of the cache key:
+    """How much is computed at once. Fixed per device and vocabulary, and part of the cache key:
     the same sums in the same order are what makes an untouched model score exactly 0."""
 
     batch_tokens: int
     chunk: int
 
 
-def pace_for(device: torch.device) -> Pace:
+def pace_for(device: torch.device, vocab: int) -> Pace:
     """On a CPU a chunk is as many rows as a matrix product needs to run at its full speed: fewer,
     and the head's weights are read too often. On a GPU a block of logits is up to 512 MiB."""
     if device.type == "cpu":
-        return Pace(batch_tokens=4096, chunk=512)
-    return Pace(batch_tokens=32_768, chunk=8192)
+        return Pace(batch_tokens=4096, chunk=2**20 // min(vocab, VOCAB_BLOCK["cpu"]))
+    return Pace(batch_tokens=32_768, chunk=2**27 // min(vocab, VOCAB_BLOCK["cuda"]))
 
 
 def within_memory(

@@ -20,6 +20,7 @@ from service.errors import AdapterUnreadable, ModelUnavailable
 from worker.cache import Cache, Entry
 from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
 from worker.head import bears_adapter, candidate_head, head_of, hidden_states
+from worker.merged import merged
 from worker.model import Base
 from worker.once import Alive, once
 from worker.pace import Pace, pace_for, within_memory
@@ -77,7 +78,7 @@ def score_base(
     def attempt(pace: Pace) -> BasePass:
         return _base_pass(base, windows, head, corpus_digest, route, cache, on_windows, pace)
 
-    return within_memory(attempt, pace or pace_for(base.device), warn=warn)
+    return within_memory(attempt, pace or pace_for(base.device, len(head.weight)), warn=warn)
 
 
 def _base_pass(
@@ -143,7 +144,7 @@ def score_candidate(
     if identity and not head.same_as(base_pass.head):
         raise ValueError("the candidate has a head of its own; use route='logits'")
     scores: Scores = {}
-    with exact_float32():
+    with exact_float32(), merged(model):
         for batch in _passes(model, windows, base_pass.pace, on_windows):
             rows = rows_at(base_pass.rows, batch.positions, model)
             found = compare(
