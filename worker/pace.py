@@ -25,7 +25,7 @@ def pace_for(device: torch.device, vocab: int) -> Pace:
     """On a CPU a chunk is as many rows as a matrix product needs to run at its full speed: fewer,
     and the head's weights are read too often. On a GPU a block of logits is up to 512 MiB."""
     if device.type == "cpu":
-        return Pace(batch_tokens=4096, chunk=2**20 // min(vocab, VOCAB_BLOCK["cpu"]))
+        return Pace(batch_tokens=2048, chunk=2**20 // min(vocab, VOCAB_BLOCK["cpu"]))
     return Pace(batch_tokens=32_768, chunk=2**27 // min(vocab, VOCAB_BLOCK["cuda"]))
 
 

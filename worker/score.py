@@ -277,6 +277,8 @@ def named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any]
         if tensor is not None:
             # numpy knows no bfloat16: its bits travel as int16
             bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+            # no vocabulary has 2^31 tokens: half of the room that the ids would take
+            bits = bits.int() if bits.dtype == torch.int64 else bits
             yield field.name, bits.cpu().numpy()
 
 
@@ -286,6 +288,8 @@ def rows_at(
     tensors = {f.name: torch.from_numpy(store[f.name][positions]) for f in fields(BaseRows)}
     if tensors["vectors"].dtype == torch.int16:
         tensors["vectors"] = tensors["vectors"].view(torch.bfloat16)
+    for name in ("targets", "top_id", "top5"):
+        tensors[name] = tensors[name].long()
     return BaseRows(**{name: tensor.to(model.device) for name, tensor in tensors.items()})
 
 
