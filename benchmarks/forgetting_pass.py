@@ -200,7 +200,7 @@ class Bench:
         given = self.arguments
         command = [sys.executable, "-m", "benchmarks.forgetting_pass", "--memory", side]
         command += ["--shape", given.shape, "--dtype", given.dtype]
-        command += ["--windows", str(given.windows), "--threads", str(given.threads)]
+        command += ["--windows", str(max(8, given.windows)), "--threads", str(given.threads)]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return int(said.strip(" |\n"))
 

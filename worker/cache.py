@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from worker.shared import Shared
+
 MANIFEST = "manifest.json"
 HIDDEN = "."
 ABANDONED_SECONDS = 86_400.0
@@ -37,9 +39,10 @@ class Entry:
 class Cache:
     """Least recently used entries go first once `max_bytes` is exceeded; the newest one stays."""
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, shared: Shared | None = None) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.shared = shared
 
     def get(self, key: Mapping[str, Any]) -> Entry | None:
         """The entry of exactly this key, or None: absent, damaged, or evicted while it was read.
@@ -59,6 +62,33 @@ class Cache:
                 return entry
         self._drop(place, read)
         return None
+
+    def fetch(self, key: Mapping[str, Any]) -> Entry | None:
+        """The entry of `key` from the shared level, kept here from now on; None where there is
+        none that verifies."""
+        if self.shared is None:
+            return None
+        name = self._place(key).name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{HIDDEN}partial-{secrets.token_hex(8)}"
+        partial.mkdir()
+        try:
+            if not self.shared.fetch(name, partial):
+                return None
+            manifest = _verified(partial)
+            if manifest is None or manifest["key"] != dict(key):
+                self.shared.drop(name)
+                return None
+            entry = _open(partial, manifest)
+            self.settle(partial, key)
+            return entry
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def offer(self, key: Mapping[str, Any]) -> None:
+        """Bring the finished entry of `key` to the shared level."""
+        if self.shared is not None and self._place(key).is_dir():
+            self.shared.offer(self._place(key).name, self._place(key))
 
     def write(self, key: Mapping[str, Any]) -> "Writer":
         """A new entry for `key`, invisible until its `commit`."""

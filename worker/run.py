@@ -33,6 +33,7 @@ from worker.model import Base, load_base
 from worker.phases import Phases
 from worker.provenance import provenance_of
 from worker.score import BasePass, score_base
+from worker.shared import Shared
 from worker.tokenised import tokenised
 from worker.train import train
 from worker.windows import Windows, cut
@@ -82,7 +83,8 @@ def execute(
     dataset: TokenisedDataset | None = None
     dataset_cached: bool | None = None
     training_tokens = 0
-    cache = Cache(settings.cache, max_bytes=settings.cache_max_bytes)
+    shared = None if settings.cache_url is None else Shared(settings.cache_url, warn=_as(report))
+    cache = Cache(settings.cache, max_bytes=settings.cache_max_bytes, shared=shared)
     if rows is not None:
         with named_as_in(spec):
             dataset, dataset_cached = tokenised(
@@ -132,7 +134,7 @@ def execute(
         route=choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse),
         cache=cache,
         on_windows=phases.windows(1, 0),
-        warn=lambda message: report({"kind": "warning", "message": message}),
+        warn=_as(report),
     )
     phases.enter(Phase.SCORING_TUNED)
     last, checkpoints = None, []
@@ -182,6 +184,10 @@ def execute(
     _save_positions(artifacts / "positions.npz", windows, last)
     (artifacts / "result.json").write_text(result.model_dump_json(indent=1) + "\n")
     return result
+
+
+def _as(report: Report) -> Callable[[str], None]:
+    return lambda message: report({"kind": "warning", "message": message})
 
 
 def _noting(report: Report, warnings: list[str]) -> Callable[[dict[str, Any]], None]:

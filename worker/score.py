@@ -5,7 +5,6 @@ differ between them cancels exactly.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel
 from service.errors import AdapterUnreadable, ModelUnavailable
 from worker.cache import Cache, Entry
 from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
+from worker.exact import exact_float32
 from worker.head import bears_adapter, candidate_head, head_of, hidden_states
 from worker.merged import merged
 from worker.model import Base
@@ -291,15 +291,3 @@ def rows_at(
     for name in ("targets", "top_id", "top5"):
         tensors[name] = tensors[name].long()
     return BaseRows(**{name: tensor.to(model.device) for name, tensor in tensors.items()})
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """float32 products in float32: TF32 would cost more than the forgetting that we measure."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
