@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="Broker; default a private server.")
     artifacts_url: str | None = Field(None, description="fsspec URL; default home/artifacts.")
     cache_dir: Path | None = Field(None, description="Base-pass cache; default home/cache.")
+    cache_url: str | None = Field(
+        None, description="Base passes shared between machines: an fsspec URL, s3://…; default no."
+    )
     cache_max_bytes: int = Field(50_000_000_000, description="Least recently used passes go first.")
     model_roots: Roots = Field(
         [], description="Folders that `base_model` and adapter names may lie in."

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from service.settings import Settings
+from worker.shared import Shared
 
 MANIFEST = "manifest.json"
 HIDDEN = "."
@@ -37,9 +40,10 @@ class Entry:
 class Cache:
     """Least recently used entries go first once `max_bytes` is exceeded; the newest one stays."""
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, shared: Shared | None = None) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.shared = shared
 
     def get(self, key: Mapping[str, Any]) -> Entry | None:
         """The entry of exactly this key, or None: absent, damaged, or evicted while it was read.
@@ -59,6 +63,33 @@ class Cache:
                 return entry
         self._drop(place, read)
         return None
+
+    def fetch(self, key: Mapping[str, Any]) -> Entry | None:
+        """The entry of `key` from the shared level, kept here from now on; None where there is
+        none that verifies."""
+        if self.shared is None:
+            return None
+        name = self._place(key).name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{HIDDEN}partial-{secrets.token_hex(8)}"
+        partial.mkdir()
+        try:
+            if not self.shared.fetch(name, partial):
+                return None
+            manifest = _verified(partial)
+            if manifest is None or manifest["key"] != dict(key):
+                self.shared.drop(name)
+                return None
+            entry = _open(partial, manifest)
+            self.settle(partial, key)
+            return entry
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def offer(self, key: Mapping[str, Any]) -> None:
+        """Bring the finished entry of `key` to the shared level."""
+        if self.shared is not None and self._place(key).is_dir():
+            self.shared.offer(self._place(key).name, self._place(key))
 
     def write(self, key: Mapping[str, Any]) -> "Writer":
         """A new entry for `key`, invisible until its `commit`."""
@@ -119,6 +150,12 @@ class Cache:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+
+
+def cache_of(settings: Settings, *, warn: Callable[[str], None]) -> Cache:
+    """This machine's, with what machines share behind it where `settings` name that."""
+    shared = None if settings.cache_url is None else Shared(settings.cache_url, warn=warn)
+    return Cache(settings.cache, max_bytes=settings.cache_max_bytes, shared=shared)
 
 
 class Writer:

@@ -1,9 +1,10 @@
 """The per-position kernel: two hidden states in, every divergence field out.
 
-Row i of `hidden` predicts `targets[i]`. Logits exist for `chunk` rows at a time, in float32; the
-numbers kept per position are float64, its vectors float32 or the model's dtype. KL is a small
-difference of large numbers, so the base's own entropy is always reduced by the route that the
-cross-entropy takes: a model against itself gives exactly 0.
+Row i of `hidden` predicts `targets[i]`. Logits exist in float32 for `chunk` rows at a time; where
+the head is linear, for `chunk` rows and one block of the vocabulary. The numbers kept per position
+are float64, its vectors float32 or the model's dtype. KL is a small difference of large numbers,
+so the base's own entropy is always reduced by the route that the cross-entropy takes: a model
+against itself gives exactly 0.
 """
 
 from dataclasses import dataclass, fields
@@ -12,13 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from worker.reduction import exponentials_
+from worker.stream import VOCAB_BLOCK, Stream, collect, put, spans, vocabulary_blocks
+
 Route = Literal["identity", "logits"]
 """`identity`: one shared linear head, so that sum_v p_base(v) logit_tuned(v) = e . h_tuned with
 e = W^T p_base, and base logits are never needed again. `logits`: both logits are made, for any
 pair of heads, soft caps and the reverse direction."""
 
 TOP = 5
-VOCAB_BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,11 @@ class Head:
     softcap: float | None = None
     source: Tensor | None = None  # the model's own tensor that `weight` is the float32 of
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(rows, width) in any dtype -> (rows, vocab) float32, a tensor of the caller's own."""
-        logits = hidden.float() @ self.weight.t()
+    def logits(self, hidden: Tensor, tokens: slice = slice(None)) -> Tensor:
+        """(rows, width) in any dtype -> (rows, tokens) float32, a tensor of the caller's own."""
+        logits = hidden.float() @ self.weight[tokens].t()
         if self.bias is not None:
-            logits.add_(self.bias)
+            logits.add_(self.bias[tokens])
         if self.scale != 1.0:
             logits.mul_(self.scale)
         if self.softcap is not None:
@@ -85,8 +88,9 @@ def base_rows(hidden: Tensor, head: Head, targets: Tensor, *, chunk: int, route:
     """Reduce the base's hidden states (n, width) chunk by chunk. See `BaseRows`."""
     if route == "identity" and head.softcap is not None:
         raise ValueError("a soft-capped head is not linear; use route='logits'")
-    spans = _spans(len(hidden), chunk)
-    parts = [_base_chunk(hidden[span], head, targets[span], route) for span in spans]
+    reduce = _base_by_identity if route == "identity" else _base_by_logits
+    rows = chunk if route == "identity" else _whole_rows(chunk, head)
+    parts = [reduce(hidden[span], head, targets[span]) for span in spans(len(hidden), rows)]
     return BaseRows(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(BaseRows)))
 
 
@@ -106,73 +110,122 @@ def compare(
     """
     if reverse and base_head is None:
         raise ValueError("the reverse direction needs the base's logits; use route='logits'")
-    parts = [
-        _compare_chunk(hidden[span], head, _slice(rows, span), base_head, reverse)
-        for span in _spans(len(hidden), chunk)
-    ]
+    parts = []
+    for span in spans(len(hidden), chunk if base_head is None else _whole_rows(chunk, head)):
+        part, its_rows = hidden[span], _slice(rows, span)
+        if base_head is None:
+            parts.append(_compare_by_identity(part, head, its_rows))
+        else:
+            parts.append(_compare_by_logits(part, head, its_rows, base_head, reverse))
     columns = {f.name: [getattr(p, f.name) for p in parts] for f in fields(PositionScores)}
     backward = columns.pop("kl_reverse")
     joined = {name: torch.cat(values) for name, values in columns.items()}
     return PositionScores(**joined, kl_reverse=torch.cat(backward) if reverse else None)
 
 
-def _base_chunk(hidden: Tensor, head: Head, targets: Tensor, route: Route) -> BaseRows:
-    logits = head.logits(hidden)  # (chunk, vocab)
-    at_target = _pick(logits, targets)
-    top_logits, top5 = logits.topk(min(TOP, logits.shape[1]), dim=1)
-    # The first of equals, as the candidate's argmax takes it.
-    top_id = logits.argmax(dim=1)
-    offset = torch.zeros_like(at_target)
-    if route == "identity":
-        weights, lse = _exponentials(logits, top_logits[:, 0])
-        total = weights.sum(dim=1)
-        vectors = _mix(weights, head.weight) / total[:, None]
+def _base_by_identity(hidden: Tensor, head: Head, targets: Tensor) -> BaseRows:
+    vocab = len(head.weight)
+    stream = Stream(hidden, largest=min(TOP, vocab))
+    at_target = torch.zeros(len(hidden), 1, device=hidden.device)
+    mixed = torch.zeros(len(hidden), head.weight.shape[1], device=hidden.device)
+    mixed_bias = torch.zeros(len(hidden), dtype=torch.float64, device=hidden.device)
+    for tokens in vocabulary_blocks(head.weight):
+        block = head.logits(hidden, tokens)  # (chunk, block)
+        collect(block, tokens, targets[:, None], at_target)
+        stream.look(block, tokens)
+        scale = stream.add_(block, stream.values[:, 0].clone())
+        # Block by block, because in a product of a few rows one sum in float32 runs on over the
+        # whole vocabulary, and is off by up to 2e-4 nats at 131k entries.
+        mixed.mul_(scale[:, None]).add_(block @ head.weight[tokens])
         if head.bias is not None:
-            offset = (weights * head.bias).sum(dim=1).double() / total.double() * head.scale
-        h_base = lse - _dot(vectors, hidden, head.scale) - offset
-    else:
-        vectors = hidden
-        lse = _lse(logits.clone(), top_logits[:, 0])
-        surprise = logits.neg_().add_(lse.float()[:, None])  # -log p_base
-        h_base = _dot_rows((-surprise).exp_(), surprise)
+            mixed_bias.mul_(scale).add_((block * head.bias[tokens]).sum(dim=1))
+    vectors = mixed.div_(stream.total.float()[:, None])
+    offset = mixed_bias / stream.total * head.scale
+    lse = stream.lse()
     return BaseRows(
         vectors=vectors,
         offset=offset,
         targets=targets,
-        h_base=h_base,
-        nll_base=lse - at_target,
-        top_id=top_id,
-        top_p=(_pick(top_logits, torch.zeros_like(top_id)) - lse).exp(),
-        top5=top5,
+        h_base=lse - _dot(vectors, hidden, head.scale) - offset,
+        nll_base=lse - at_target[:, 0].double(),
+        top_id=stream.ids[:, 0].clone(),
+        top_p=(stream.best.double() - lse).exp(),
+        top5=stream.ids,
     )
 
 
-def _compare_chunk(
-    hidden: Tensor, head: Head, rows: BaseRows, base_head: Head | None, reverse: bool
+def _compare_by_identity(hidden: Tensor, head: Head, rows: BaseRows) -> PositionScores:
+    stream = Stream(hidden, largest=1)  # of tokens outside the base's five
+    wanted = torch.cat([rows.top5, rows.top_id[:, None], rows.targets[:, None]], dim=1)
+    found = torch.full(wanted.shape, -torch.inf, device=hidden.device)
+    five = rows.top5.shape[1]
+    for tokens in vocabulary_blocks(head.weight):
+        block = head.logits(hidden, tokens)  # (chunk, block)
+        collect(block, tokens, wanted, found)
+        put(block, tokens, rows.top5, torch.full_like(found[:, :five], -torch.inf))
+        stream.look(block, tokens)
+        put(block, tokens, rows.top5, found[:, :five])
+        stream.add_(block, torch.maximum(stream.values[:, 0], found[:, :five].amax(dim=1)))
+    lse = stream.lse()
+    ce_soft = lse - _dot(rows.vectors, hidden, head.scale) - rows.offset
+    # The first of equals, as everywhere.
+    inside, place = found[:, :five].max(dim=1)
+    inside_id = rows.top5.gather(1, place[:, None])[:, 0]
+    outside, outside_id = stream.values[:, 0], stream.ids[:, 0]
+    earlier = (outside == inside) & (outside_id < inside_id)
+    tuned_top = torch.where((outside > inside) | earlier, outside_id, inside_id)
+    return PositionScores(
+        kl=ce_soft - rows.h_base,
+        ce_soft=ce_soft,
+        ce_hard=lse - found[:, five].double(),
+        nll_tuned=lse - found[:, five + 1].double(),
+        tuned_top=tuned_top,
+        same_top=tuned_top == rows.top_id,
+        same_top5=outside <= found[:, :five].amin(dim=1),
+        kl_reverse=None,
+    )
+
+
+def _base_by_logits(hidden: Tensor, head: Head, targets: Tensor) -> BaseRows:
+    logits = head.logits(hidden)  # (rows, vocab)
+    at_target = _pick(logits, targets)
+    stream = Stream(hidden, largest=min(TOP, logits.shape[1]))
+    stream.look(logits, slice(0, None))
+    top_logit, top_id = stream.values[:, 0].clone(), stream.ids[:, 0].clone()
+    lse = _lse(logits.clone(), top_logit)
+    surprise = logits.neg_().add_(lse.float()[:, None])  # -log p_base
+    return BaseRows(
+        vectors=hidden,
+        offset=torch.zeros_like(at_target),
+        targets=targets,
+        h_base=_dot_rows((-surprise).exp_(), surprise),
+        nll_base=lse - at_target,
+        top_id=top_id,
+        top_p=(top_logit.double() - lse).exp(),
+        top5=stream.ids,
+    )
+
+
+def _compare_by_logits(
+    hidden: Tensor, head: Head, rows: BaseRows, base_head: Head, reverse: bool
 ) -> PositionScores:
-    logits = head.logits(hidden)  # (chunk, vocab)
+    logits = head.logits(hidden)  # (rows, vocab)
     at_target, at_base_top = _pick(logits, rows.targets), _pick(logits, rows.top_id)
     best, tuned_top = logits.max(dim=1)
     same_top5 = _is_top(logits, rows.top5)
+    base = base_head.logits(rows.vectors)
+    base_lse = _lse(base.clone(), base.amax(dim=1))
+    lse = _lse(logits.clone(), best)
+    # log p_base - log p_tuned, near 0 everywhere: its mean loses no digits to cancellation.
+    gap = base.sub(logits).sub_((base_lse - lse).float()[:, None])
+    kl = _dot_rows(base.sub_(base_lse.float()[:, None]).exp_(), gap)
     kl_reverse = None
-    if base_head is None:
-        _, lse = _exponentials(logits, best)
-        ce_soft = lse - _dot(rows.vectors, hidden, head.scale) - rows.offset
-        kl = ce_soft - rows.h_base
-    else:
-        base = base_head.logits(rows.vectors)
-        base_lse = _lse(base.clone(), base.amax(dim=1))
-        lse = _lse(logits.clone(), best)
-        # log p_base - log p_tuned, near 0 everywhere: its mean loses no digits to cancellation.
-        gap = base.sub(logits).sub_((base_lse - lse).float()[:, None])
-        kl = _dot_rows(base.sub_(base_lse.float()[:, None]).exp_(), gap)
-        ce_soft = rows.h_base + kl
-        if reverse:
-            p_tuned = logits.sub_(lse.float()[:, None]).exp_()
-            kl_reverse = -_dot_rows(p_tuned, gap)
+    if reverse:
+        p_tuned = logits.sub_(lse.float()[:, None]).exp_()
+        kl_reverse = -_dot_rows(p_tuned, gap)
     return PositionScores(
         kl=kl,
-        ce_soft=ce_soft,
+        ce_soft=rows.h_base + kl,
         ce_hard=lse - at_base_top,
         nll_tuned=lse - at_target,
         tuned_top=tuned_top,
@@ -182,28 +235,9 @@ def _compare_chunk(
     )
 
 
-def _exponentials(logits: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(logits - best) in the logits' own memory, and the log-sum-exp in float64."""
-    weights = logits.sub_(best[:, None]).exp_()
-    return weights, best.double() + weights.sum(dim=1).double().log()
-
-
 def _lse(logits: Tensor, best: Tensor) -> Tensor:
     """Log-sum-exp over the vocabulary, float64 (rows,). Overwrites `logits`."""
-    return _exponentials(logits, best)[1]
-
-
-def _mix(weights: Tensor, matrix: Tensor) -> Tensor:
-    """weights @ matrix (rows, width), the vocabulary in blocks.
-
-    In a product of a few rows each sum runs on over the whole vocabulary in float32, and is off by
-    up to 2e-4 nats at 131k entries; sums over blocks stay at 2e-6 for any number of rows.
-    """
-    mixed = weights[:, :VOCAB_BLOCK] @ matrix[:VOCAB_BLOCK]
-    for start in range(VOCAB_BLOCK, len(matrix), VOCAB_BLOCK):
-        block = slice(start, start + VOCAB_BLOCK)
-        mixed += weights[:, block] @ matrix[block]
-    return mixed
+    return best.double() + exponentials_(logits, best).log()
 
 
 def _dot(vectors: Tensor, hidden: Tensor, scale: float) -> Tensor:
@@ -228,8 +262,9 @@ def _is_top(logits: Tensor, ids: Tensor) -> Tensor:
     return (logits > floor).sum(dim=1) == (inside > floor).sum(dim=1)
 
 
-def _spans(length: int, chunk: int) -> list[slice]:
-    return [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
+def _whole_rows(chunk: int, head: Head) -> int:
+    """Rows of the whole vocabulary that take no more memory than a chunk's block."""
+    return max(1, min(chunk, chunk * VOCAB_BLOCK[head.weight.device.type] // len(head.weight)))
 
 
 def _slice(rows: BaseRows, span: slice) -> BaseRows:

@@ -21,7 +21,7 @@ from service.schemas.gate import GateResult
 from service.schemas.spec import GateSpec
 from service.settings import Settings
 from worker.base_side import BaseSide, base_sides, state_key, whole_side
-from worker.cache import Cache
+from worker.cache import cache_of
 from worker.corpus import load_corpus
 from worker.expected import Expected
 from worker.gate_answer import Told, answer
@@ -63,7 +63,7 @@ def gate(
     def warn(message: str) -> None:
         report({"kind": "warning", "message": message})
 
-    cache = Cache(settings.cache, max_bytes=settings.cache_max_bytes)
+    cache = cache_of(settings, warn=warn)
 
     phases.enter(Phase.VALIDATING)
     corpus = load_corpus(spec.evaluation, settings)

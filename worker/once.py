@@ -37,8 +37,13 @@ def once(
     if entry is not None:
         return entry, True
     with _turn(cache, key, waiting) as alive:
-        entry = cache.get(key)  # it may have come between the first look and our turn
-        return (compute(alive), False) if entry is None else (entry, True)
+        # It may have come between the first look and our turn, or be on another machine.
+        entry = cache.get(key) or cache.fetch(key)
+        if entry is not None:
+            return entry, True
+        entry = compute(alive)
+        cache.offer(key)
+        return entry, False
 
 
 @contextmanager

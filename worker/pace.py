@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import torch
 
+from worker.stream import VOCAB_BLOCK
+
 MIN_BATCH_TOKENS, MIN_CHUNK = 1024, 64
 Made = TypeVar("Made")
 
@@ -20,11 +22,11 @@ class Pace:
 
 
 def pace_for(device: torch.device, vocab: int) -> Pace:
-    """On a CPU a chunk of logits should stay near the caches. On a GPU one such chunk is up to
-    1 GiB, and the `logits` route holds three at a time."""
+    """On a CPU a chunk is as many rows as a matrix product needs to run at its full speed: fewer,
+    and the head's weights are read too often. On a GPU a block of logits is up to 512 MiB."""
     if device.type == "cpu":
-        return Pace(batch_tokens=4096, chunk=max(64, 2**19 // vocab))
-    return Pace(batch_tokens=32_768, chunk=max(64, 2**28 // vocab))
+        return Pace(batch_tokens=2048, chunk=2**20 // min(vocab, VOCAB_BLOCK["cpu"]))
+    return Pace(batch_tokens=32_768, chunk=2**27 // min(vocab, VOCAB_BLOCK["cuda"]))
 
 
 def within_memory(

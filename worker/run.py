@@ -16,7 +16,7 @@ from service.schemas.spec import FinetuneSpec, GateSpec, Runnable
 from service.settings import Settings
 from service.settings import settings as process_settings
 from worker.blame import named_as_in
-from worker.cache import Cache
+from worker.cache import cache_of
 from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
 from worker.data import TokenisedDataset, load_rows
@@ -81,6 +81,9 @@ def execute(
     artifacts.mkdir(parents=True, exist_ok=True)
     phases = Phases(report, stop)
 
+    def warn(message: str) -> None:
+        report({"kind": "warning", "message": message})
+
     phases.enter(Phase.VALIDATING)
     engine = choose_engine(spec.evaluation)
     corpus = load_corpus(spec.evaluation, settings)
@@ -101,7 +104,7 @@ def execute(
     dataset: TokenisedDataset | None = None
     dataset_cached: bool | None = None
     training_tokens = 0
-    cache = Cache(settings.cache, max_bytes=settings.cache_max_bytes)
+    cache = cache_of(settings, warn=warn)
     if rows is not None:
         with named_as_in(spec):
             dataset, dataset_cached = tokenised(
@@ -151,7 +154,7 @@ def execute(
         route=choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse),
         cache=cache,
         on_windows=phases.windows(1, 0),
-        warn=lambda message: report({"kind": "warning", "message": message}),
+        warn=warn,
     )
     phases.enter(Phase.SCORING_TUNED)
     last, checkpoints = None, []

@@ -5,7 +5,6 @@ differ between them cancels exactly.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,13 +18,16 @@ from transformers import PreTrainedModel
 from service.errors import AdapterUnreadable, ModelUnavailable
 from worker.cache import Cache, Entry
 from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
+from worker.exact import exact_float32
 from worker.head import bears_adapter, candidate_head, head_of, hidden_states
+from worker.merged import merged
 from worker.model import Base
 from worker.once import Alive, once
 from worker.pace import Pace, pace_for, within_memory
+from worker.reduction import reduction_name
 from worker.windows import WINDOW_RULE, Windows
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Of the numbers: change it whenever the same inputs could give others."""
 NOISE_WINDOWS = 8
 NOISE_PADDING = 8
@@ -142,7 +144,7 @@ def score_candidate(
     if identity and not head.same_as(base_pass.head):
         raise ValueError("the candidate has a head of its own; use route='logits'")
     scores: Scores = {}
-    with exact_float32():
+    with exact_float32(), merged(model):
         for batch in _passes(model, windows, base_pass.pace, on_windows):
             rows = rows_at(base_pass.rows, batch.positions, model)
             found = compare(
@@ -183,6 +185,7 @@ def cache_key(
         "dtype": str(base.dtype),
         "head_dtype": "torch.float32",
         "device": _device_name(base.device),
+        "reduction": reduction_name(base.device),
         "route": route,
         "batch_tokens": pace.batch_tokens,
         "chunk": pace.chunk,
@@ -191,8 +194,10 @@ def cache_key(
 
 
 def _device_name(device: torch.device) -> str:
-    """Two kinds of GPU round differently."""
-    return f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+    """Two kinds of GPU round differently, and so do two instruction sets of CPUs."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
 @dataclass(frozen=True)
@@ -272,6 +277,8 @@ def named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any]
         if tensor is not None:
             # numpy knows no bfloat16: its bits travel as int16
             bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+            # no vocabulary has 2^31 tokens: half of the room that the ids would take
+            bits = bits.int() if bits.dtype == torch.int64 else bits
             yield field.name, bits.cpu().numpy()
 
 
@@ -281,16 +288,6 @@ def rows_at(
     tensors = {f.name: torch.from_numpy(store[f.name][positions]) for f in fields(BaseRows)}
     if tensors["vectors"].dtype == torch.int16:
         tensors["vectors"] = tensors["vectors"].view(torch.bfloat16)
+    for name in ("targets", "top_id", "top5"):
+        tensors[name] = tensors[name].long()
     return BaseRows(**{name: tensor.to(model.device) for name, tensor in tensors.items()})
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """float32 products in float32: TF32 would cost more than the forgetting that we measure."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -17,6 +17,7 @@ from worker.cache import Cache, Entry
 from worker.corpus import Document, corpus_of
 from worker.model import Base
 from worker.once import STALE_SECONDS, Alive, once
+from worker.pace import Pace
 from worker.score import BasePass, score_base
 from worker.windows import cut
 
@@ -180,3 +181,45 @@ def test_without_locks_both_compute_and_neither_is_harmed(
         found = list(pool.map(work, range(2)))
     assert [cached for _, cached in found] == [False, False]
     assert [entry.arrays["kl"].tolist() for entry, _ in found] == [[7, 7, 7]] * 2
+
+
+def test_where_the_computing_worker_is_cancelled_the_waiting_one_computes(
+    loaded_base: Base, cache: Cache
+) -> None:
+    """Cancelled in the middle of its pass: nothing of it is found, and nobody waits for it."""
+    corpus = corpus_of("made", "text", [Document("mill", "The river runs past the mill. " * 40)])
+    windows = cut(corpus, loaded_base.tokenizer, 24)
+    computing, waits = threading.Event(), threading.Event()
+
+    def work(on_windows: Callable[[int, int], None]) -> BasePass:
+        return score_base(
+            loaded_base,
+            windows,
+            corpus_digest=corpus.digest,
+            route="logits",
+            cache=cache,
+            on_windows=on_windows,
+            pace=Pace(batch_tokens=48, chunk=64),
+        )
+
+    def cancelled(done: int, total: int) -> None:
+        computing.set()
+        if 0 < done < total:
+            assert waits.wait(timeout=60)
+            raise InterruptedError
+
+    def patient(done: int, total: int) -> None:
+        if done == 0:
+            waits.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(work, cancelled)
+        assert computing.wait(timeout=60)
+        second = pool.submit(work, patient)
+        with pytest.raises(InterruptedError):
+            first.result(timeout=60)
+        found = second.result(timeout=60)
+    assert found.forward_tokens == len(windows.ids)
+    assert np.isfinite(found.rows["h_base"]).all()
+    assert [path.name for path in cache.folder.iterdir() if path.name.startswith(".")] == []
+    assert work(lambda done, total: None).forward_tokens == 0
