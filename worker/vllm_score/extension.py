@@ -26,9 +26,7 @@ SCORING = "Scoring"
 
 def register(architecture: str) -> str:
     """Make vLLM know the architecture's scoring twin; its name."""
-    module = importlib.import_module(
-        f"vllm.model_executor.models.{ARCHITECTURES[architecture]}"
-    )
+    module = importlib.import_module(f"vllm.model_executor.models.{ARCHITECTURES[architecture]}")
     name = SCORING + architecture
     if name not in ModelRegistry.get_supported_archs():
         # By class, not by name: a name would be looked into by a fresh process of 15 seconds.

@@ -67,12 +67,12 @@ class ScoringPooler(Pooler):
         self._reduce(hidden_states, np.concatenate(rows), np.concatenate(places))
         return [hidden_states.new_zeros(1) for _ in counts]
 
-    def _reduce(
-        self, hidden_states: Tensor, rows: np.ndarray, places: np.ndarray
-    ) -> None:
+    def _reduce(self, hidden_states: Tensor, rows: np.ndarray, places: np.ndarray) -> None:
         """The step's scored rows (n,) of hidden states (tokens, width), which predict `places`."""
         task, files, columns = self._pass, self._rows, self.columns
-        assert task is not None and files is not None and columns is not None
+        assert task is not None
+        assert files is not None
+        assert columns is not None
         if not len(rows):
             return
         device = hidden_states.device
