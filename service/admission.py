@@ -62,16 +62,17 @@ def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
             "config.json has no vocab_size: not a language model", param="base_model"
         )
     check_length(files, spec.evaluation.context, param="evaluation.context")
-    check_engine(spec, files, settings)
     check_corpus(spec.evaluation, settings, first_bytes=FIRST_BYTES)
     if isinstance(spec, CandidatesSpec):
         for i, adapter in enumerate(spec.adapters):
             check_adapter(adapter, base, files, settings, jobs=jobs, param=f"adapters.{i}")
+        check_engine(spec, files, settings)
         if spec.dataset is not None:
             check_length(files, spec.max_length, param="max_length")
             check_dataset(spec.dataset, spec.supervision, settings, within="")
         check_points(spec, jobs)
         return spec
+    check_engine(spec, files, settings)
     check_length(files, spec.training.max_length, param="training.max_length")
     check_targets(files, spec.training.lora)
     check_dataset(spec.dataset, spec.training, settings)

@@ -32,7 +32,6 @@ class Engine:
         dtype: torch.dtype,
         context: int,
         batch_tokens: int,
-        tensor_parallel: int = 1,
         chunked_prefill: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -58,11 +57,13 @@ class Engine:
             "max_num_seqs": seqs,
             "kv_cache_memory_bytes": cache_bytes(config, dtype, room + context, seqs),
             "skip_tokenizer_init": True,
-            "tensor_parallel_size": tensor_parallel,
+            # The head is reduced whole: a shard of it would be another distribution.
+            "tensor_parallel_size": 1,
             "worker_extension_cls": f"{ScoringWorker.__module__}.{ScoringWorker.__qualname__}",
             "enable_chunked_prefill": chunked_prefill,
             # A cached prefix has no hidden states, and so no scores.
             "enable_prefix_caching": False,
+            "enable_lora": False,
             # The hooks of an adapter are Python: a captured or compiled graph would not run them.
             "enforce_eager": True,
             "async_scheduling": False,

@@ -17,8 +17,6 @@ IN_PROCESS = {
     "VLLM_HOST_IP": "127.0.0.1",
     # Threads are torch's, as in the transformers engine; binding would move the whole child.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # Workers of a tensor-parallel engine must not inherit a running CUDA or OpenMP.
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 
 

@@ -96,8 +96,10 @@ class ScoringPooler(Pooler):
 
 
 def head_of(model: nn.Module) -> Head:
-    """vLLM pads vocabularies; the padding is no token."""
+    """vLLM pads vocabularies; the padding is no token. Raises ValueError for a part of a head."""
     layer, processor = model.lm_head, model.logits_processor
+    if layer.tp_size > 1:
+        raise ValueError(f"the head is spread over {layer.tp_size} workers; it must be whole")
     weight = layer.weight[: layer.org_vocab_size].detach()
     bias = getattr(layer, "bias", None)
     return Head(
