@@ -98,24 +98,23 @@ def run(root: Path, asked: argparse.Namespace) -> None:
     windows = Windows(ids, starts, scored, zeros.astype(np.int32), zeros, False, CONTEXT)
     model = LlamaForCausalLM.from_pretrained(root / "model").eval()
     pace = pace_for(torch.device("cpu"), VOCABULARY)
-    files = {}
+    rows = {}
     planned = shapes(tokens.n_positions, WIDTH, VOCABULARY, "identity", torch.float32)
     for name, (shape, dtype) in planned.items():
-        files[name] = str(root / f"{name}.npy")
-        np.lib.format.open_memmap(files[name], mode="w+", dtype=dtype, shape=shape)
+        path = root / f"{name}.npy"
+        rows[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     engine = Engine(
         root / "model", dtype=torch.float32, context=CONTEXT, batch_tokens=asked.batch_tokens
     )
     route = {"route": "identity", "chunk": pace.chunk}
-    filled = timed(lambda: engine.fill(tokens, files, **route) or {})[0]
-    rows = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
+    filled = timed(lambda: engine.fill(tokens, rows, **route) or {})[0]
     base_pass = BasePass(rows, "identity", head_of(model), pace, 0.0, 0.0, 1, forward_tokens=0)
 
     seconds: dict[str, list[float]] = {"vllm": [], "no adapter": [], "transformers": []}
     for _ in range(asked.repeats):
-        spent, ours = timed(lambda: engine.score(tokens, files, root / "lora", **route))
+        spent, ours = timed(lambda: engine.score(tokens, rows, root / "lora", **route))
         seconds["vllm"].append(spent)
-        seconds["no adapter"].append(timed(lambda: engine.score(tokens, files, None, **route))[0])
+        seconds["no adapter"].append(timed(lambda: engine.score(tokens, rows, None, **route))[0])
         with attached(model, root / "lora") as tuned:
             spent, theirs = timed(lambda: score_candidate(tuned, windows, base_pass))
         seconds["transformers"].append(spent)

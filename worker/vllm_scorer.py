@@ -79,13 +79,12 @@ class VllmScorer:
 
             with cache.write(key) as writer:
                 store = {name: writer.array(name, *of) for name, of in planned.items()}
-                files = files_of(store)
                 self._engine.fill(
-                    self._tokens, files, route=route, chunk=self._pace.chunk, on_windows=told
+                    self._tokens, store, route=route, chunk=self._pace.chunk, on_windows=told
                 )
                 if not np.isfinite(store["h_base"]).all():
                     raise ModelUnavailable("the base's logits are not finite", param="base_model")
-                return writer.commit(self._noise(files, route))
+                return writer.commit(self._noise(store, route))
 
         entry, cached = once(cache, key, compute, waiting=lambda: on_windows(0, len(windows)))
         return BasePass(
@@ -112,7 +111,7 @@ class VllmScorer:
         began = time.monotonic()
         scores = self._engine.score(
             self._tokens,
-            files_of(base_pass.rows),
+            base_pass.rows,
             folder,
             route=base_pass.route,
             chunk=self._pace.chunk,
@@ -130,14 +129,14 @@ class VllmScorer:
             )
         return scores
 
-    def _noise(self, files: Mapping[str, str], route: Route) -> dict[str, Any]:
+    def _noise(self, rows: Mapping[str, NDArray[Any]], route: Route) -> dict[str, Any]:
         """KL of the base against itself where windows run one by one."""
         count = len(self._tokens.starts) - 1
         chosen = np.unique(np.linspace(0, count - 1, NOISE_WINDOWS).astype(np.int64))
         every = [
             self._engine.score(
                 self._tokens,
-                files,
+                rows,
                 None,
                 route=route,
                 chunk=self._pace.chunk,
@@ -177,8 +176,3 @@ def memory_options(device: torch.device) -> dict[str, Any]:
         return {}
     free, total = torch.cuda.mem_get_info(device)
     return {"gpu_memory_utilization": round(0.9 * free / total, 3)}
-
-
-def files_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Where the cache's mapped arrays lie."""
-    return {name: str(array.filename) for name, array in arrays.items()}  # type: ignore[attr-defined]

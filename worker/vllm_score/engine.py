@@ -81,14 +81,14 @@ class Engine:
     def fill(
         self,
         tokens: Tokens,
-        files: Mapping[str, str],
+        rows: Mapping[str, NDArray[Any]],
         *,
         route: Route,
         chunk: int,
         on_windows: OnWindows = lambda done, total: None,
     ) -> None:
-        """The base's pass: every position's `BaseRows` into the .npy `files`."""
-        task = Pass(tokens, files, fills=True, route=route, chunk=chunk)
+        """The base's pass: every position's `BaseRows` into the arrays `rows`."""
+        task = Pass(tokens, rows, fills=True, route=route, chunk=chunk)
         with self._running(task, None):
             self._run(tokens, order_of(tokens), on_windows)
             self._columns(tokens, np.arange(len(tokens.starts) - 1))
@@ -96,7 +96,7 @@ class Engine:
     def score(
         self,
         tokens: Tokens,
-        files: Mapping[str, str],
+        rows: Mapping[str, NDArray[Any]],
         adapter: Path | None,
         *,
         route: Route,
@@ -110,7 +110,7 @@ class Engine:
         `windows`: only these, in this order, positions likewise. Without an adapter it is the
         base itself that is compared.
         """
-        task = Pass(tokens, files, fills=False, route=route, chunk=chunk, reverse=reverse)
+        task = Pass(tokens, rows, fills=False, route=route, chunk=chunk, reverse=reverse)
         with self._running(task, adapter):
             self._run(tokens, order_of(tokens) if windows is None else windows, on_windows)
             every = np.arange(len(tokens.starts) - 1)

@@ -1,4 +1,4 @@
-"""What the driver tells vLLM's workers of a pass, and how rows lie in files.
+"""What the driver tells vLLM's worker of a pass, and how rows lie in arrays.
 
 Tokens are windows end to end. A position is a scored token, counted over all windows in order;
 the hidden state of the token before it predicts it.
@@ -47,8 +47,9 @@ class Tokens:
 @dataclass(frozen=True)
 class Pass:
     tokens: Tokens
-    files: Mapping[str, str]
-    """`BaseRows` by field name: .npy files of all positions, which a base pass fills."""
+    rows: Mapping[str, NDArray[Any]]
+    """`BaseRows` by field name: arrays of all positions, mapped from the cache; a base pass fills
+    them. Not their paths: an entry may be moved or evicted while it is read."""
     fills: bool
     """The base's pass; else a candidate's."""
     route: Route
@@ -56,12 +57,11 @@ class Pass:
     reverse: bool = False
 
 
-class RowFiles:
-    """`BaseRows` of many positions, mapped from disk."""
+class Rows:
+    """`BaseRows` of many positions, in arrays."""
 
-    def __init__(self, files: Mapping[str, str], *, writable: bool) -> None:
-        mode = "r+" if writable else "r"
-        self._arrays = {name: np.load(path, mmap_mode=mode) for name, path in files.items()}
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = arrays
 
     def put(self, positions: NDArray[np.int64], rows: BaseRows) -> None:
         for name, array in self._arrays.items():
@@ -80,7 +80,7 @@ class RowFiles:
 def shapes(
     n: int, width: int, vocab: int, route: Route, dtype: torch.dtype
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and numpy dtype of every file that a base pass over n positions fills."""
+    """Shape and numpy dtype of every array that a base pass over n positions fills."""
     vectors: Any = np.float32
     if route == "logits" and dtype != torch.float32:
         vectors = np.int16 if dtype == torch.bfloat16 else np.float16

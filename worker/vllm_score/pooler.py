@@ -14,7 +14,7 @@ from vllm.model_executor.layers.pooler.abstract import Pooler
 from vllm.v1.pool.metadata import PoolingMetadata
 
 from worker.divergence import Head, base_rows, compare
-from worker.vllm_score.passes import Columns, Pass, RowFiles
+from worker.vllm_score.passes import Columns, Pass, Rows
 
 TASK = "token_classify"
 
@@ -25,7 +25,7 @@ class ScoringPooler(Pooler):
         self._model = [model]  # in a list: a model is not a child of its own pooler
         self._head: Head | None = None
         self._pass: Pass | None = None
-        self._rows: RowFiles | None = None
+        self._rows: Rows | None = None
         self.columns: Columns | None = None
 
     def get_supported_tasks(self) -> Set[str]:
@@ -33,7 +33,7 @@ class ScoringPooler(Pooler):
 
     def begin(self, task: Pass) -> None:
         self._pass = task
-        self._rows = RowFiles(task.files, writable=task.fills)
+        self._rows = Rows(task.rows)
         self.columns = Columns(task.tokens.n_positions)
 
     def end(self) -> None:
@@ -69,9 +69,9 @@ class ScoringPooler(Pooler):
 
     def _reduce(self, hidden_states: Tensor, rows: np.ndarray, places: np.ndarray) -> None:
         """The step's scored rows (n,) of hidden states (tokens, width), which predict `places`."""
-        task, files, columns = self._pass, self._rows, self.columns
+        task, stored, columns = self._pass, self._rows, self.columns
         assert task is not None
-        assert files is not None
+        assert stored is not None
         assert columns is not None
         if not len(rows):
             return
@@ -81,13 +81,13 @@ class ScoringPooler(Pooler):
         if task.fills:
             targets = torch.from_numpy(task.tokens.ids[places].astype(np.int64)).to(device)
             found = base_rows(hidden, self.head, targets, chunk=task.chunk, route=task.route)
-            files.put(positions, found)
+            stored.put(positions, found)
             columns.seen[positions] = True
             return
         scores = compare(
             hidden,
             self.head,
-            files.at(positions, device),
+            stored.at(positions, device),
             chunk=task.chunk,
             base_head=None if task.route == "identity" else self.head,
             reverse=task.reverse,
