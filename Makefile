@@ -2,25 +2,34 @@
 
 VENV ?= .venv
 TORCH_INDEX ?=
+VLLM ?= 1
+VLLM_VENV ?= .venv-vllm
 export TORCH_INDEX
 
 BIN := $(VENV)/bin
 PINS := pyproject.toml clients/python/pyproject.toml constraints.txt install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format bench chaos replicate-paper lock clean
+.PHONY: help demo test test-vllm serve check format bench chaos replicate-paper lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  TORCH_INDEX=URL  where pip finds the CPU build of torch, if not where it looks by itself"
 	@echo "  VENV=DIR         virtual environment (default .venv)"
+	@echo "  VLLM=0           make test without vLLM, whose environment is 4.2 GB"
 
 demo: $(VENV)/.installed-demo  ## Run the main job on a tiny model: sweep, laws, two pictures
 	$(BIN)/python -m demo.run
 
 test: $(VENV)/.installed-dev  ## Run every test, on real Redis and PostgreSQL
 	$(BIN)/python -m pytest $(ARGS)
+ifneq ($(VLLM),0)
+	$(MAKE) test-vllm
+endif
+
+test-vllm: $(VLLM_VENV)/.installed  ## Run the tests of the vLLM engine, on this CPU
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm
 
 serve: export FORGETTING_MODEL_ROOTS ?= ["demo", "models"]
 serve: export FORGETTING_DATA_ROOTS ?= ["data"]
@@ -58,8 +67,12 @@ lock:  ## Renew constraints.txt: the newest of everything but torch
 		| grep -v -E '^#|file://|^(pip|setuptools|torch)==' | sort >> constraints.txt
 	rm -rf .venv.lock
 
+$(VLLM_VENV)/.installed: $(PINS) install-vllm.sh
+	sh install-vllm.sh $(VLLM_VENV)
+	@touch $@
+
 clean:  ## Remove the virtual environment and everything that runs left behind
-	rm -rf $(VENV) .forgetting demo-output build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .forgetting demo-output build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed-demo: $(PINS)
 	sh install.sh $(VENV) worker,demo

@@ -13,12 +13,13 @@ from service.errors import DatasetUnreadable, EngineUnavailable, InvalidSpec, Mo
 from service.foreign import Recipes, check_points
 from service.gate_admission import Judged, check_policy
 from service.pilot import children_of
+from service.qualify import unsuited_adapter, unsuited_base
 from service.rows import count_rows, detect, example, read_file
+from service.schemas.candidates import PathAdapter
 from service.schemas.spec import (
     MAX_HELD_OUT_ROWS,
     CandidatesSpec,
     Dataset,
-    Evaluation,
     GateSpec,
     Lora,
     Spec,
@@ -26,7 +27,14 @@ from service.schemas.spec import (
     Training,
 )
 from service.settings import Settings
-from service.sources import find, is_hub_id, model_files, resolve_file, resolve_model
+from service.sources import (
+    find,
+    is_hub_id,
+    model_files,
+    resolve_file,
+    resolve_folder,
+    resolve_model,
+)
 from service.weights import ModelFiles, require_tokenizer
 
 FIRST_BYTES = 1_000_000
@@ -55,11 +63,11 @@ def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
             "config.json has no vocab_size: not a language model", param="base_model"
         )
     check_length(files, spec.evaluation.context, param="evaluation.context")
-    check_engine(spec.evaluation)
     check_corpus(spec.evaluation, settings, first_bytes=FIRST_BYTES)
     if isinstance(spec, CandidatesSpec):
         for param, adapter in spec.every_adapter.items():
             check_adapter(adapter, base, files, settings, jobs=jobs, param=param)
+        check_engine(spec, files, settings)
         if spec.dataset is not None:
             check_length(files, spec.max_length, param="max_length")
             check_dataset(spec.dataset, spec.supervision, settings, within="")
@@ -67,19 +75,34 @@ def admit(spec: Spec, settings: Settings, *, jobs: Known | None = None) -> Spec:
         if isinstance(spec, GateSpec):
             check_policy(spec, jobs)
         return spec
+    check_engine(spec, files, settings)
     check_length(files, spec.training.max_length, param="training.max_length")
     check_targets(files, spec.training.lora)
     check_dataset(spec.dataset, spec.training, settings)
     return spec
 
 
-def check_engine(evaluation: Evaluation) -> None:
-    """Raises EngineUnavailable for engines that this version does not have."""
-    if evaluation.engine == "vllm":
+def check_engine(spec: Spec, files: ModelFiles, settings: Settings) -> None:
+    """Raises EngineUnavailable where vLLM is asked for and would score wrongly, as far as the
+    files here tell; a job's or an uploaded adapter is looked at by the worker."""
+    if spec.evaluation.engine != "vllm":
+        return
+    if isinstance(spec, GateSpec):
+        said = "gates score a few windows at a time, by transformers; use auto or transformers"
+        raise EngineUnavailable(said, param="evaluation.engine")
+    why = unsuited_base(files)
+    if why is not None:
         raise EngineUnavailable(
-            "the vllm engine is not part of this version; use auto or transformers",
-            param="evaluation.engine",
+            f"vllm would not score this base rightly: {why}", param="evaluation.engine"
         )
+    for i, adapter in enumerate(spec.adapters if isinstance(spec, CandidatesSpec) else ()):
+        if isinstance(adapter, PathAdapter):
+            param = f"adapters.{i}.path"
+            folder = resolve_folder(adapter.path, settings.model_roots, param=param)
+            why = unsuited_adapter(folder, param=param)
+            if why is not None:
+                said = f"vllm would not score {adapter.path} rightly: {why}; use auto"
+                raise EngineUnavailable(said, param=param)
 
 
 def check_length(files: ModelFiles, length: int, *, param: str) -> None:

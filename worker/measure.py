@@ -4,18 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.admission import check_engine
-from service.errors import AdapterUnreadable, ForgettingError
+from service.errors import AdapterUnreadable, EngineUnavailable, ForgettingError
 from service.schemas.result import Checkpoint, Engine, FtLoss
 from service.schemas.spec import Evaluation
 from worker.adapter import read_config
 from worker.candidates import Candidate
 from worker.divergence import Head, Route
+from worker.engine import Scorer
 from worker.estimate import Positions, forgetting, positions_of
 from worker.head import candidate_head, head_of
 from worker.heldout import OnRows, RowLosses, heldout_rows
 from worker.model import Base, is_adapter, tuned
-from worker.score import BasePass, OnWindows, Scores, score_candidate
+from worker.parity import Parity
+from worker.score import BasePass, OnWindows, Scores
 from worker.update import delta_norm, lora_facts
 from worker.windows import Windows
 
@@ -32,14 +33,19 @@ class Measurement:
     scores: Scores
     losses: RowLosses | None
     """Of the held-out rows, where there are any."""
+    parity: dict[str, Any] | None = None
+    """Of the vLLM engine's scores, with transformers'."""
 
 
 def choose_engine(evaluation: Evaluation) -> Engine:
-    """Raises EngineUnavailable for engines that this version does not have."""
-    check_engine(evaluation)
+    """A gate's: the reference, since vLLM takes longer to start than a gate to decide.
+
+    Raises EngineUnavailable where vLLM is asked for.
+    """
+    if evaluation.engine == "vllm":
+        raise EngineUnavailable("gates are scored by transformers", param="evaluation.engine")
     asked = evaluation.engine == "transformers"
-    reason = "asked for" if asked else "auto: the reference engine, exact on every device"
-    return Engine(name="transformers", reason=reason)
+    return Engine(name="transformers", reason="asked for" if asked else "auto: few windows")
 
 
 def choose_route(
@@ -61,6 +67,8 @@ def measure(
     base_pass: BasePass,
     candidate: Candidate,
     *,
+    scorer: Scorer,
+    parity: Parity | None,
     heldout: Sequence[Any] | None,
     reverse: bool,
     seed: int,
@@ -70,9 +78,10 @@ def measure(
     """One candidate's forgetting, and its held-out loss where there are held-out rows."""
     try:
         with tuned(base, candidate.folder) as model:
-            scores = score_candidate(
-                model, windows, base_pass, reverse=reverse, on_windows=on_windows
+            scores = scorer.scores(
+                candidate.folder, model, windows, base_pass, reverse=reverse, on_windows=on_windows
             )
+            compared = parity.check(model, scores, base_pass) if parity else None
             losses = None if heldout is None else heldout_rows(model, heldout, on_rows=on_rows)
             config = read_config(candidate.folder) if is_adapter(candidate.folder) else None
             size = delta_norm(model, config) if config else None
@@ -90,7 +99,7 @@ def measure(
         delta_norm=size,
         lora=lora,
     )
-    return Measurement(checkpoint, positions, scores, losses)
+    return Measurement(checkpoint, positions, scores, losses, compared)
 
 
 def report_measured(report: Report, checkpoint: Checkpoint) -> None:

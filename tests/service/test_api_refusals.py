@@ -53,7 +53,6 @@ VALUES: list[tuple[Json, str, str, str]] = [
     ),
     ({"trust_remote_code": True}, "validation_error", "trust_remote_code", "no such field"),
     ({"type": "dream"}, "validation_error", "type", "finetune"),
-    ({"evaluation": {"engine": "vllm"}}, "engine_unavailable", "evaluation.engine", "auto"),
     ({"metadata": {"a": 1}}, "validation_error", "metadata.a", "string"),
     ({"metadata": {"a": "x" * 513}}, "validation_error", "metadata.a", "512"),
     (
@@ -258,4 +257,21 @@ def test_adapter_folders_that_do_not_serve(sqlite_api: TestClient, roots: Path) 
     ]:
         problem = refused(sqlite_api.post("/jobs", json=evaluate({"path": "good"}, {"path": path})))
         assert (problem["code"], problem["param"]) == (code, "adapters.1.path")
+        assert said in problem["detail"]
+
+
+def test_what_vllm_would_score_wrongly_is_refused_with_the_reason(
+    sqlite_api: TestClient, roots: Path
+) -> None:
+    write_adapter(roots / "models" / "plain")
+    write_adapter(roots / "models" / "dora", config={"use_dora": True})
+    write_model(roots / "models" / "gpt", config={"architectures": ["GPT2LMHeadModel"]})
+    vllm = {"evaluation": {"engine": "vllm"}}
+    for spec, param, said in [
+        (evaluate({"path": "dora"}), "adapters.0.path", "DoRA (use_dora); use auto"),
+        (evaluate({"path": "tiny"}), "adapters.0.path", "full model"),
+        (evaluate({"path": "plain"}) | {"base_model": "gpt"}, "evaluation.engine", "GPT2LMHead"),
+    ]:
+        problem = refused(sqlite_api.post("/jobs", json=merged(spec, vllm)))
+        assert (problem["code"], problem["param"]) == ("engine_unavailable", param)
         assert said in problem["detail"]

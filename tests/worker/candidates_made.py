@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def make_lora(base: Path, folder: Path, *, size: float, **options: object) -> Path:
     """A LoRA adapter whose B matrices (and saved modules) are drawn with deviation `size`."""
-    model = LlamaForCausalLM.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
     torch.manual_seed(1)
     config = LoraConfig(**{"target_modules": list(ALL_LINEAR), "r": 4, **options})
     peft_model = get_peft_model(model, config)
