@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from service import lifeline
+from service import lifeline, logs
 from service.errors import ForgettingError, SystemFault, UserError
 from service.jobs import FailureClass, Phase
+from service.logs import configure_logs
 from service.schemas.result import Result
 from service.schemas.spec import Runnable
 from service.settings import Settings
@@ -69,24 +70,34 @@ def main(load: Callable[[], tuple[Execute, type[Exception]]] = real_job) -> None
     lifeline.watch(end_group)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    order = json.loads(line)
+    configure_logs(Settings(**order["settings"]), level=logging.INFO)
+    logs.job_id.set(order.get("job"))
     report({"kind": "phase", "phase": Phase.LOADING})  # torch takes seconds: a sign of life
     execute, released = load()
     try:
-        report(carry_out(json.loads(line), execute, report, stop))
+        report(carry_out(order, execute, report, stop))
     except released:
         report({"kind": RELEASED})
 
 
 def order_line(
-    spec: dict[str, Any], workdir: Path, adapters: Mapping[str, Path], settings: Settings
+    spec: dict[str, Any],
+    workdir: Path,
+    adapters: Mapping[str, Path],
+    settings: Settings,
+    *,
+    job_id: str | None = None,
 ) -> bytes:
     """What the parent writes. The child needs no keys and no addresses, so it gets none."""
-    secrets = {"api_key", "database_url", "redis_url", "artifacts_url"}
+    secrets = {"api_key", "key_pepper", "database_url", "redis_url", "artifacts_url"}
     shown = settings.model_dump(mode="json", exclude=secrets) | {
-        "home": str(settings.home.resolve())
+        "home": str(settings.home.resolve()),
+        "allow_hub": settings.allow_hub is not False,  # which ids, was asked at the door
+        "hub_allow": [],
     }
     order = {
+        "job": job_id,
         "spec": spec,
         "workdir": str(workdir),
         "adapters": {name: str(path) for name, path in adapters.items()},

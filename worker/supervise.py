@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.jobs import FailureClass
-from service.keep import module_command, module_environment
+from service.keep import HUB_TOKENS, module_command, module_environment, without_secrets
 from service.settings import RELEASE_PATIENCE
 from worker.child import RELEASED, RETRY, SUCCEEDED, WORDS, error_of, failed
 from worker.lease import Lease
@@ -26,13 +26,6 @@ from worker.lease import Lease
 POLL_SECONDS = 0.2
 LOG = "child.log"
 LOG_TAIL_BYTES = 4_000
-SECRETS = (
-    "FORGETTING_API_KEY",
-    "FORGETTING_ARTIFACTS_URL",
-    "FORGETTING_DATABASE_URL",
-    "FORGETTING_REDIS_URL",
-    "PGPASSWORD",
-)
 COMMAND = module_command("worker.run")
 
 
@@ -64,12 +57,13 @@ def supervise(
     limit_seconds: float,
     stopping: Callable[[], bool],
     command: Sequence[str] = COMMAND,
+    needs_hub: bool = False,
 ) -> Ended:
     """Runs one attempt to its end. Raises LeaseLost; in every case no child is left."""
     deadline = time.monotonic() + limit_seconds
     asked: Ending | None = None
     kill_at = float("inf")
-    with Child(command, order, workdir, lease.tell) as child:
+    with Child(command, order, workdir, lease.tell, needs_hub=needs_hub) as child:
         while not child.ended_within(POLL_SECONDS):
             lease.check()
             now = time.monotonic()
@@ -148,6 +142,8 @@ class Child:
         order: bytes,
         workdir: Path,
         tell: Callable[[dict[str, Any]], None],
+        *,
+        needs_hub: bool = False,
     ) -> None:
         self.word: dict[str, Any] | None = None
         self.exit_code = 0
@@ -160,7 +156,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env=_environment(needs_hub=needs_hub),
                 start_new_session=True,
             )
         assert self._process.stdout is not None
@@ -244,5 +240,9 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in module_environment().items() if name not in SECRETS}
+def _environment(*, needs_hub: bool) -> dict[str, str]:
+    """Ours without secrets. The hub's token goes only where something is fetched with it."""
+    if needs_hub:
+        return without_secrets(module_environment(), keep=HUB_TOKENS)
+    # Not the one that `hf auth login` left in a file, either.
+    return without_secrets(module_environment({"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}))

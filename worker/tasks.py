@@ -17,10 +17,12 @@ from pydantic import TypeAdapter
 from service.errors import AdapterUnreadable, LeaseLost, NotFound, SystemFault
 from service.foreign import foreign_points
 from service.jobs import FailureClass
+from service.logs import about_job
 from service.recipe import points_of
 from service.schemas.result import Result
 from service.schemas.spec import EvaluateSpec, Runnable
 from service.settings import Settings
+from service.sources import needs_hub
 from service.store import Claim, PointGroup, Store
 from worker import child, publish, workdir
 from worker.copying import Check
@@ -57,7 +59,7 @@ def perform(
     while not stopping() and (claim := store.claim(presence.worker)) is not None:
         n_jobs += 1
         log.info("%s: attempt %d", claim.job_id, claim.attempt)
-        with presence.busy(claim.job_id):
+        with presence.busy(claim.job_id), about_job(claim.job_id):
             try:
                 with Lease(store, claim, settings) as lease:
                     _guarded_attempt(lease, settings, stopping, command)
@@ -115,8 +117,9 @@ def _attempt(
         return
     ended = supervise(
         lease,
-        child.order_line(claim.spec, folder, adapters, settings),
+        child.order_line(claim.spec, folder, adapters, settings, job_id=claim.job_id),
         folder,
+        needs_hub=needs_hub(claim.spec, settings),
         grace_seconds=settings.grace_seconds,
         limit_seconds=settings.job_time_limit_seconds,
         stopping=stopping,
