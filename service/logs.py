@@ -13,10 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from service.settings import Settings
 
@@ -100,7 +99,8 @@ def secrets_of(settings: Settings) -> frozenset[str]:
 
 
 def _password(url: str | None) -> str | None:
+    """As it stands in the URL; drivers quote it so."""
     try:
-        return None if url is None else make_url(url).password
-    except ArgumentError:
+        return None if url is None else urlsplit(url).password
+    except ValueError:
         return None
