@@ -1,7 +1,6 @@
 """Requests made from the OpenAPI document, one by one and in chains: the service never fails."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,41 +26,40 @@ QUICK = hypothesis_settings(
 
 
 @pytest.fixture
-def document(
-    sqlite_store: Store, api_settings: Settings, bell: object
-) -> Iterator[schemathesis.BaseSchema]:
+def document(sqlite_store: Store, api_settings: Settings, bell: object) -> schemathesis.BaseSchema:
     key = {"api_key": SecretStr("a-bootstrap-key-of-enough-letters")}
     app = create_app(sqlite_store, api_settings.model_copy(update=key), bell)
     loaded = schemathesis.openapi.from_asgi("/openapi.json", app, headers=KEY)
     loaded.app = app
-    yield loaded
+    return loaded
 
 
 def test_no_request_makes_it_fail(document: Any) -> None:
     seen: Counter[int] = Counter()
     failed: list[str] = []
-    operations = [found.ok() for found in document.get_all_operations()]
-    for operation in operations:
-        is_open = operation.path in ("/v1/healthz", "/v1/readyz")
-
-        @QUICK
-        @given(case=operation.as_strategy())
-        def ask(case: Any, is_open: bool = is_open) -> None:
-            for headers in (KEY, {}):
-                case.headers = {
-                    name: value
-                    for name, value in (case.headers or {}).items()
-                    if name.lower() != "authorization"
-                }
-                answer = case.call(headers=headers)
-                seen[answer.status_code] += 1
-                if answer.status_code >= 500 and not is_open:
-                    failed.append(f"{case.method} {case.formatted_path}: {answer.text[:300]}")
-                if not headers and not is_open:
-                    assert answer.status_code in (401, 404, 405), answer.status_code
-
-        ask()
+    for found in document.get_all_operations():
+        try_out(found.ok(), seen, failed)
     assert failed == []
     assert seen.total() >= 2_000
     assert seen[401] >= 900
     assert seen[200] + seen[201] + seen[202] > 20
+
+
+def try_out(operation: Any, seen: Counter[int], failed: list[str]) -> None:
+    """Each case with a key and without."""
+    is_open = operation.path in ("/v1/healthz", "/v1/readyz")
+
+    @QUICK
+    @given(case=operation.as_strategy())
+    def ask(case: Any) -> None:
+        for headers in (KEY, {"Authorization": ""}):
+            answer = case.call(headers=headers)
+            seen[answer.status_code] += 1
+            said = f"{case.method} {case.formatted_path}: {answer.status_code} {answer.text[:300]}"
+            if answer.status_code >= 500 and not is_open:
+                failed.append(said)
+            # A path that is filled with nothing may be another one, but never an open one.
+            if headers is not KEY and not is_open and answer.status_code != 401:
+                failed.append(said)
+
+    ask()
