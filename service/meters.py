@@ -61,6 +61,15 @@ class StoreCollector(Collector):
         alive = GaugeMetricFamily("forgetting_workers_alive", "Workers that beat lately.")
         alive.add_metric([], len(workers))
         yield alive
+        age = GaugeMetricFamily(
+            "forgetting_worker_heartbeat_age_seconds",
+            "Since a living worker beat.",
+            labels=["worker"],
+        )
+        now = self._store.ping()
+        for worker in workers:
+            age.add_metric([worker.name], max(0.0, now - worker.beaten_at))
+        yield age
 
     def _longest_wait(self) -> float:
         """0 where nothing waits."""
