@@ -31,9 +31,11 @@ from service.sources import (
     find,
     is_hub_id,
     model_files,
+    require_hub,
     resolve_file,
     resolve_folder,
     resolve_model,
+    roots_of,
 )
 from service.weights import ModelFiles, require_tokenizer
 
@@ -159,7 +161,9 @@ def check_dataset(
     """
     param = "dataset.path"
     found = find(dataset.path, settings.data_roots, param=param)
-    if found is None and settings.allow_hub and is_hub_id(dataset.path):
+    if found is None and is_hub_id(dataset.path):
+        why = f"no file named {dataset.path} under {roots_of(param)}"
+        require_hub(dataset.path, settings, param=param, why=why)
         from service import hub
 
         hub.require_dataset(dataset.path, dataset.revision, error=DatasetUnreadable, param=param)

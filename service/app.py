@@ -4,24 +4,37 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from service import problems
-from service.auth import BearerKey, check_exposure
+from service import problems, scopes
+from service.auth import BearerKey, check_exposure, guard, is_loopback
 from service.broker import Bell
 from service.lawbook import Lawbook
 from service.meters import Meters
 from service.middleware import Limits, RequestContext
-from service.routes import adapters, events, gates, health, jobs, laws, policies, results
+from service.rate import Rate
+from service.routes import (
+    adapters,
+    events,
+    gates,
+    health,
+    jobs,
+    keys,
+    laws,
+    limits,
+    policies,
+    results,
+)
 from service.schemas.views import Problem
 from service.settings import Settings
 from service.store import Store
 from service.sweep import Sweeper
-from service.uploads import limits, sweep_uploads
+from service.uploads import limits as upload_limits
+from service.uploads import sweep_uploads
 
 FRAMING_BYTES = 10_000
 """What stands around the files of an upload."""
-NOUNS = (jobs, events, results, gates, policies, adapters, laws, health)
+NOUNS = (jobs, events, results, gates, policies, adapters, laws, keys, limits, health)
 
 
 def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
@@ -29,7 +42,8 @@ def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
 
     The caller keeps the store: it is migrated before and disposed of after.
     """
-    check_exposure(settings)
+    outside = settings.api_key is None and not is_loopback(settings.host)
+    check_exposure(settings, has_keys=outside and store.has_keys())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -51,17 +65,18 @@ def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
     )
     app.state.store, app.state.settings, app.state.ring = store, settings, ring
     app.state.lawbook, app.state.meters = Lawbook(store), Meters(store)
+    held = [Depends(guard)]
     for noun in NOUNS:
-        app.include_router(noun.router, prefix="/v1", responses=refusals())
-        app.include_router(noun.router, include_in_schema=False)
+        app.include_router(noun.router, prefix="/v1", responses=refusals(), dependencies=held)
+        app.include_router(noun.router, include_in_schema=False, dependencies=held)
     problems.install(app)
     # The last added is the first to see a request.
     app.add_middleware(
         Limits,
         max_body_bytes=settings.max_body_bytes,
-        max_upload_bytes=sum(limits(settings).values()) + FRAMING_BYTES,
+        max_upload_bytes=sum(upload_limits(settings).values()) + FRAMING_BYTES,
     )
-    app.add_middleware(BearerKey, settings=settings)
+    app.add_middleware(BearerKey, store=store, settings=settings, rate=Rate(settings))
     app.add_middleware(RequestContext, meters=app.state.meters)
     return app
 
@@ -78,6 +93,9 @@ class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """FastAPI documents every model as application/json; problems have a type of their own."""
         document = super().openapi()
+        document["components"]["securitySchemes"] = {
+            scopes.SCHEME: {"type": "http", "scheme": "bearer"}
+        }
         for methods in document["paths"].values():
             for operation in methods.values():
                 for status in refusals():

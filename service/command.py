@@ -23,6 +23,8 @@ from service.broker import Doorbell
 from service.embedded import broker_url, find_binary, require_answer
 from service.errors import ForgettingError, SystemFault
 from service.keep import Kept, module_command, module_environment
+from service.key_command import app as key_app
+from service.logs import configure_logs
 from service.settings import Settings
 from service.settings import settings as process_settings
 from service.storage import require_artifacts, shown
@@ -41,6 +43,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(key_app, name="keys")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; FORGETTING_HOST.")]
 Port = Annotated[int | None, typer.Option(help="0 takes any free one; FORGETTING_PORT.")]
@@ -62,13 +66,14 @@ def serve(host: Host = None, port: Port = None, worker: WithWorker = True) -> No
     settings = process_settings().model_copy(
         update={k: v for k, v in given.items() if v is not None}
     )
-    check_exposure(settings)
+    configure_logs(settings)
     require_artifacts(settings)
     if worker:
         _require_worker_extra()
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listen(settings.host, settings.port))
         store = stack.enter_context(_store(settings, migrate=True))
+        check_exposure(settings, has_keys=store.has_keys())
         _end_on_signals()
         url = stack.enter_context(broker_url(settings))
         environment = module_environment({"FORGETTING_REDIS_URL": url})
@@ -134,7 +139,7 @@ def _serve(store: Store, settings: Settings, ring: Doorbell, listening: socket.s
     server = _Server(
         uvicorn.Config(
             create_app(store, settings, ring),
-            log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=STREAM_PATIENCE_SECONDS,
@@ -261,8 +266,12 @@ def _require_worker_extra() -> None:
 
 
 def _check_exposure(settings: Settings) -> str:
-    check_exposure(settings)
-    return f"{settings.host}:{settings.port}, {'with a' if settings.api_key else 'no'} key"
+    has_keys = False
+    with contextlib.suppress(ForgettingError), _store(settings) as store:
+        has_keys = store.has_keys()
+    check_exposure(settings, has_keys=has_keys)
+    closed = settings.api_key is not None or has_keys
+    return f"{settings.host}:{settings.port}, {'with a' if closed else 'no'} key"
 
 
 def _check_database(settings: Settings) -> str:

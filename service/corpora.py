@@ -7,7 +7,15 @@ from typing import Any
 from service.errors import CorpusUnreadable
 from service.schemas.spec import Evaluation
 from service.settings import Settings
-from service.sources import WIKITEXT_HUB, find, is_hub_id, is_wikitext, resolve_file, roots_of
+from service.sources import (
+    WIKITEXT_HUB,
+    find,
+    is_hub_id,
+    is_wikitext,
+    require_hub,
+    resolve_file,
+    roots_of,
+)
 
 PARAM = "evaluation.corpus"
 ROWS = frozenset({".jsonl", ".json", ".ndjson"})
@@ -19,9 +27,9 @@ def check_corpus(evaluation: Evaluation, settings: Settings, *, first_bytes: int
     found = find(name, settings.data_roots, param=PARAM)
     hub_id = WIKITEXT_HUB[0] if is_wikitext(name) else name
     if found is None and is_hub_id(hub_id):
-        if not settings.allow_hub:
-            said = f"no file named {name} under {roots_of(PARAM)}; hub ids are switched off here"
-            raise CorpusUnreadable(said, param=PARAM)
+        why = f"no file named {name} under {roots_of(PARAM)}"
+        if settings.allow_hub is False or not is_wikitext(name):  # the alias is no choice of theirs
+            require_hub(hub_id, settings, param=PARAM, why=why)
         from service import hub
 
         hub.require_dataset(hub_id, None, error=CorpusUnreadable, param=PARAM)

@@ -21,7 +21,7 @@ import redis
 
 from service import lifeline
 from service.errors import SystemFault
-from service.keep import module_command, module_environment
+from service.keep import module_command, module_environment, without_secrets
 from service.settings import Settings
 
 START_SECONDS = 10.0
@@ -87,7 +87,7 @@ def _start(binary: str) -> tuple[subprocess.Popen[bytes], str]:
     warden = subprocess.Popen(
         module_command("service.embedded"),
         stdin=subprocess.PIPE,
-        env=module_environment(),
+        env=without_secrets(module_environment()),
         start_new_session=True,
     )
     order = {"binary": binary, "port": port, "password": password}

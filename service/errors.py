@@ -123,6 +123,30 @@ class Unauthorized(ForgettingError):
     code = "unauthorized"
 
 
+class InsufficientScope(ForgettingError):
+    """The key is good, but not for this; `details` names the scope that is needed."""
+
+    code = "insufficient_scope"
+
+
+class QuotaExceeded(ForgettingError):
+    """It costs more than the key's owner may spend; the numbers are in `details`."""
+
+    code = "quota_exceeded"
+
+
+class TooManyJobs(ForgettingError):
+    """The owner has as many queued and running jobs as is allowed; some will end."""
+
+    code = "too_many_jobs"
+
+
+class RateLimited(ForgettingError):
+    """More requests than the key may send; `Retry-After` says when the next will be heard."""
+
+    code = "rate_limited"
+
+
 class LeaseLost(ForgettingError):
     """This attempt no longer owns the job; whatever it reports is discarded."""
 

@@ -3,18 +3,20 @@
 from service.admission import admit
 from service.errors import InvalidSpec, NotFinished
 from service.jobs import TERMINAL, JobState
+from service.keys import Caller
 from service.pilot import rest_of
+from service.quota import require_affordable
 from service.schemas.spec import FinetuneSpec, SweepSpec
 from service.settings import Settings
 from service.store import JobRow, Store
 
 
-def extend(store: Store, settings: Settings, job_id: str) -> tuple[JobRow, bool]:
+def extend(store: Store, settings: Settings, job_id: str, caller: Caller) -> tuple[JobRow, bool]:
     """Queue what the pilot's whole sweep has yet to measure, as a sweep that points back at it.
 
     True: that was done before; a pilot has one extension. Runs of the pilot that failed are among
     what is queued. Raises NotFound, InvalidSpec where it is no pilot, NotFinished where it is not
-    at rest, and what `admit` does.
+    at rest, QuotaExceeded, and what `admit` does.
     """
     job = store.job(job_id)
     if job.type != "sweep" or not job.spec["pilot"]:
@@ -28,6 +30,7 @@ def extend(store: Store, settings: Settings, job_id: str) -> tuple[JobRow, bool]
         )
     whole = SweepSpec.model_validate(job.spec | {"pilot": False})
     admit(whole, settings, jobs=store)
+    require_affordable(whole, caller, settings)
     done = [
         FinetuneSpec.model_validate(child.spec)
         for child in store.child_rows(job_id)

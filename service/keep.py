@@ -19,6 +19,16 @@ import service
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0)
 STDERR = 2
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+SECRETS = (
+    *HUB_TOKENS,
+    "FORGETTING_API_KEY",
+    "FORGETTING_ARTIFACTS_URL",
+    "FORGETTING_DATABASE_URL",
+    "FORGETTING_KEY_PEPPER",
+    "FORGETTING_REDIS_URL",
+    "PGPASSWORD",
+)
 STEADY_SECONDS = 60.0
 """A process that lived this long starts again without waiting."""
 
@@ -34,6 +44,11 @@ def module_environment(changes: Mapping[str, str] | None = None) -> dict[str, st
     rest = os.environ.get("PYTHONPATH")
     path = root if not rest else os.pathsep.join([root, rest])
     return {**os.environ, "PYTHONPATH": path, **(changes or {})}
+
+
+def without_secrets(environment: Mapping[str, str], *, keep: Sequence[str] = ()) -> dict[str, str]:
+    """For a process that needs no keys and no addresses."""
+    return {k: v for k, v in environment.items() if k not in SECRETS or k in keep}
 
 
 class Kept:

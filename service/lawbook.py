@@ -7,9 +7,10 @@ import heapq
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from service import selection
@@ -34,6 +35,12 @@ class Lawbook:
         self._store = store
         self._turns: WeakValueDictionary[tuple[str, Metric], threading.Lock] = WeakValueDictionary()
         self._turning = threading.Lock()
+
+    def over(self, store: Store) -> Self:
+        """The same book, of what `store` shows."""
+        seen = copy(self)
+        seen._store = store
+        return seen
 
     def page(
         self,

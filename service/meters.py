@@ -65,6 +65,15 @@ class StoreCollector(Collector):
         for verdict, n in self._store.verdict_counts().items():
             gates.add_metric([verdict], n)
         yield gates
+        age = GaugeMetricFamily(
+            "forgetting_worker_heartbeat_age_seconds",
+            "Since a living worker beat.",
+            labels=["worker"],
+        )
+        now = self._store.ping()
+        for worker in workers:
+            age.add_metric([worker.name], max(0.0, now - worker.beaten_at))
+        yield age
 
     def _longest_wait(self) -> float:
         """0 where nothing waits."""

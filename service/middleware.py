@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
+from service import logs
 from service.errors import PayloadTooLarge
 from service.meters import Meters
 from service.problems import PROTOCOL, problem
@@ -36,6 +37,7 @@ class RequestContext:
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
         scope.setdefault("state", {})["request_id"] = request_id
+        said = logs.request_id.set(request_id)
         began, status = time.perf_counter(), 500
 
         async def tell(message: Message) -> None:
@@ -50,6 +52,7 @@ class RequestContext:
         finally:
             seconds = time.perf_counter() - began
             self._meters.count(scope["method"], path_template(scope), status, seconds)
+            logs.request_id.reset(said)
 
 
 class Limits:

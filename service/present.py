@@ -6,6 +6,7 @@ from typing import Any
 
 from service.gate_reason import verdict_of
 from service.progress import sweep_fields
+from service.schemas.keys import Key
 from service.schemas.result import DocumentScore, TokenScore, WindowScore
 from service.schemas.spec import Lora
 from service.schemas.views import (
@@ -20,7 +21,7 @@ from service.schemas.views import (
     Progress,
 )
 from service.store import EventRow, JobRow, MetricRow, Store
-from service.store.rows import AdapterRow
+from service.store.rows import AdapterRow, KeyRow
 
 
 def rfc3339(epoch: float) -> str:
@@ -91,6 +92,13 @@ def metrics_view(series: Mapping[str, list[MetricRow]]) -> Metrics:
 def adapter_view(row: AdapterRow) -> Adapter:
     fields = {name: getattr(row, name) for name in Adapter.model_fields if name != "created_at"}
     return Adapter(**fields, created_at=rfc3339(row.created_at))
+
+
+def key_view(row: KeyRow) -> Key:
+    times = ("created_at", "expires_at", "revoked_at", "last_used_at")
+    at = {name: getattr(row, name) for name in times}
+    shown = {name: getattr(row, name) for name in Key.model_fields if name not in times}
+    return Key(**shown, **{name: None if t is None else rfc3339(t) for name, t in at.items()})
 
 
 def checkpoints_view(rows: list[dict[str, Any]]) -> Page[CheckpointView]:

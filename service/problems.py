@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from service import errors
+from service import errors, logs
 from service.errors import ForgettingError
 from service.field_faults import first, listing
 from service.schemas.views import ProblemKind
@@ -46,6 +46,10 @@ TABLE: dict[type[ForgettingError], Shape] = {
     errors.PayloadTooLarge: Shape(413, "Payload too large"),
     errors.LeaseLost: Shape(409, "Lease lost"),
     errors.Unauthorized: Shape(401, "Unauthorized"),
+    errors.InsufficientScope: Shape(403, "The key lacks a scope"),
+    errors.QuotaExceeded: Shape(403, "Over the owner's quota"),
+    errors.TooManyJobs: Shape(429, "Too many jobs at once"),
+    errors.RateLimited: Shape(429, "Too many requests"),
     errors.SystemFault: Shape(503, "System fault"),
 }
 
@@ -132,6 +136,10 @@ def of_error(scope: Scope, error: ForgettingError) -> JSONResponse:
     headers = {}
     if isinstance(error, errors.NotFinished | errors.SystemFault):
         headers["Retry-After"] = "2"
+    if isinstance(error, errors.RateLimited):
+        headers["Retry-After"] = str(error.details["retry_after"])
+    if isinstance(error, errors.TooManyJobs):
+        headers["Retry-After"] = "60"
     if isinstance(error, errors.PayloadTooLarge):
         headers["Connection"] = "close"
     if isinstance(error, errors.Unauthorized):
@@ -151,7 +159,7 @@ def of_error(scope: Scope, error: ForgettingError) -> JSONResponse:
 async def on_forgetting_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ForgettingError)
     if shape_of(type(error)).status >= 500:
-        log.error("%s: %s", request.scope["state"]["request_id"], error.message, exc_info=error)
+        log.error("%s", error.message, exc_info=error)
     return of_error(request.scope, error)
 
 
@@ -202,7 +210,10 @@ def allowed_methods(request: Request) -> list[str]:
 
 async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id = request.scope.get("state", {}).get("request_id", "")
-    log.error("%s %s failed", request_id, request.url.path, exc_info=error)
+    # Starlette hands this over outside our middleware, where the id is no longer set.
+    token = logs.request_id.set(request_id or None)
+    log.error("%s failed", request.url.path, exc_info=error)
+    logs.request_id.reset(token)
     said = "the service failed; its log has more under this request id"
     return problem(request.scope, 500, PROTOCOL[500], said)
 

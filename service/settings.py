@@ -4,7 +4,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -14,6 +14,7 @@ from service.errors import SystemFault
 RELEASE_PATIENCE = 4
 """Of a worker that is told to stop, in graces: a checkpoint of many gigabytes takes its time."""
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PATHS = f'give a JSON list such as ["/models"], or paths separated by `{os.pathsep}`'
 
 
@@ -27,6 +28,11 @@ def listed(value: Any) -> Any:
         return json.loads(value)
     except ValueError as error:
         raise ValueError(f"not JSON ({error}); {_PATHS}") from error
+
+
+def spaced(value: Any) -> Any:
+    """Words of a variable, parted by commas or spaces."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
 Roots = Annotated[list[Path], NoDecode, BeforeValidator(listed)]
@@ -48,10 +54,21 @@ class Settings(BaseSettings):
         [], description="Folders that `base_model` and adapter names may lie in."
     )
     data_roots: Roots = Field([], description="Folders that dataset and corpus names may lie in.")
-    allow_hub: bool = Field(True, description="Whether hub ids are accepted.")
+    allow_hub: bool | None = Field(
+        None, description="Whether hub ids are accepted; default only by a service of one machine."
+    )
+    hub_allow: Annotated[list[str], NoDecode, BeforeValidator(spaced)] = Field(
+        [], description="Patterns of hub ids, as `Qwen/*`; with any, only those are accepted."
+    )
     host: str = "127.0.0.1"
     port: int = 8000
-    api_key: SecretStr | None = Field(None, description="Bearer key; needed off loopback.")
+    api_key: SecretStr | None = Field(None, description="Bootstrap key, with every scope.")
+    key_pepper: SecretStr | None = Field(None, description="Default a file in home.")
+    rate_limit: str = Field("1200/minute", description="Requests of one key.")
+    quota_jobs: int = Field(500, ge=1, description="Queued and running jobs of one owner.")
+    quota_upload_bytes: int = Field(50_000_000_000, description="Adapters of one owner.")
+    quota_job_cost: float = Field(1e19, gt=0, description="Of one job: tokens x parameters.")
+    log: Literal["text", "json"] = "text"
     max_body_bytes: int = 1_000_000
     max_adapter_bytes: int = Field(2 << 30, description="Weights of one uploaded adapter.")
     lease_seconds: float = 60.0
@@ -82,6 +99,14 @@ class Settings(BaseSettings):
     @property
     def artifacts(self) -> str:
         return self.artifacts_url or (self.home.resolve() / "artifacts").as_uri()
+
+    @property
+    def hub_is_open(self) -> bool:
+        """Whether hub ids are accepted. Unsaid: while one person's machine is all there is."""
+        if self.allow_hub is not None:
+            return self.allow_hub
+        apart = self.database_url is not None and not self.database_url.startswith("sqlite")
+        return bool(self.hub_allow) or not (apart or self.host not in LOOPBACK)
 
     @property
     def cache(self) -> Path:

@@ -4,9 +4,11 @@ A name is looked for under the allowed roots first, and only then taken for a hu
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from service.errors import (
     AdapterUnreadable,
@@ -67,9 +69,28 @@ def resolve_model(name: str, revision: str | None, settings: Settings) -> Path |
     why = _why(name, found, settings.model_roots, "folder", param=param)
     if found is not None or not is_hub_id(name):
         raise ModelUnavailable(why, param=param)
-    if not settings.allow_hub:
-        raise ModelUnavailable(f"{why}; hub ids are switched off here", param=param)
+    require_hub(name, settings, param=param, why=why)
     return HubModel(name, revision)
+
+
+def require_hub(name: str, settings: Settings, *, param: str, why: str = "") -> None:
+    """Raises the error of `param`'s kind for a hub id that this service does not accept."""
+    before = f"{why}; " if why else ""
+    if not settings.hub_is_open:
+        said = f"{before}hub ids are switched off here: FORGETTING_HUB_ALLOW names those to allow"
+        raise _missing(param)(said, param=param)
+    if settings.hub_allow and not any(fnmatchcase(name, one) for one in settings.hub_allow):
+        said = f"{before}the hub id {name} matches nothing in FORGETTING_HUB_ALLOW"
+        raise _missing(param)(said, param=param)
+
+
+def needs_hub(spec: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a job takes anything from the hub: a name that is under no root."""
+    named = [("base_model", spec["base_model"], settings.model_roots)]
+    named.append(("evaluation.corpus", spec["evaluation"]["corpus"], settings.data_roots))
+    if spec.get("dataset"):
+        named.append(("dataset.path", spec["dataset"]["path"], settings.data_roots))
+    return any(find(name, roots, param=param) is None for param, name, roots in named)
 
 
 def resolve_folder(name: str, roots: Sequence[Path], *, param: str) -> Path:

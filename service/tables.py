@@ -131,6 +131,7 @@ jobs = Table(
     Index(None, "type", "state"),
     Index(None, "base_model", "id"),
     Index(None, "sweep_id", "id"),
+    Index(None, "owner", "state"),
 )
 
 extensions = Table(
@@ -240,6 +241,7 @@ laws = Table(
     "laws",
     metadata,
     Column("id", Id, primary_key=True),
+    Column("owner", String(128), nullable=False, default=""),
     Column("created_at", Double, nullable=False, default=epoch_now()),
     Column("group", Digest, index=True),
     # Of what was asked for, whichever points there were: a law supersedes the last of its series.
@@ -249,7 +251,7 @@ laws = Table(
     # Of the points and of everything else that the fit depends on.
     Column("fit_digest", Digest, nullable=False),
     Column("body", FiniteJSON, nullable=False),
-    UniqueConstraint("fit_digest", "form", "metric"),
+    UniqueConstraint("owner", "fit_digest", "form", "metric"),
 )
 
 adapters = Table(
@@ -277,6 +279,22 @@ verdict_counts = Table(
     # Of gates as they ended. A counter: deleting a gate takes nothing away.
     Column("verdict", String(16), primary_key=True),
     Column("n", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    # Also the public half of the key, by which it is looked up.
+    Column("id", Id, primary_key=True),
+    # HMAC-SHA256 of the secret half under the pepper.
+    Column("digest", Digest, nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("scopes", FiniteJSON, nullable=False),
+    Column("created_at", Double, nullable=False, default=epoch_now()),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
 )
 
 workers = Table(

@@ -18,6 +18,7 @@ from pathlib import Path
 from service import lifeline
 from service.errors import SystemFault
 from service.keep import Kept, module_command, module_environment
+from service.logs import configure_logs
 from service.settings import settings
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -38,6 +39,7 @@ def main() -> None:
             "The worker needs the service's broker: set FORGETTING_REDIS_URL, "
             "or let `forgetting-service serve` start both."
         )
+    configure_logs(settings())
     if arguments.one:
         run_one(has_lifeline=arguments.lifeline)
     else:

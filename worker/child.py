@@ -20,9 +20,10 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from service import lifeline
+from service import lifeline, logs
 from service.errors import ForgettingError, SystemFault, UserError
 from service.jobs import FailureClass, Phase
+from service.logs import configure_logs
 from service.schemas.gate import GateResult
 from service.schemas.result import Result
 from service.schemas.spec import Runnable
@@ -84,11 +85,13 @@ def main(load: Callable[[], tuple[Execute, type[Exception]]] = real_job) -> None
         orders.put(b"")  # one that waits for an order has nothing to bring to an end
 
     signal.signal(signal.SIGTERM, asked_to_stop)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    order = json.loads(line)
+    configure_logs(Settings(**order["settings"]), level=logging.INFO)
     report({"kind": "phase", "phase": Phase.LOADING})  # torch takes seconds: a sign of life
     execute, released = load()
     while line:
         order = json.loads(line)
+        logs.job_id.set(order["job"])
         try:
             word = carry_out(order, execute, report, stop)
         except released:
@@ -107,16 +110,20 @@ def order_line(
     adapters: Mapping[str, Path],
     settings: Settings,
     *,
+    job_id: str | None = None,
     stay: bool = False,
     law: Mapping[str, Any] | None = None,
 ) -> bytes:
     """What the parent writes. The child needs no keys and no addresses, so it gets none; what of
     the store it needs, adapters and a recipe's `law`, is brought to it."""
-    secrets = {"api_key", "database_url", "redis_url", "artifacts_url"}
+    secrets = {"api_key", "key_pepper", "database_url", "redis_url", "artifacts_url"}
     shown = settings.model_dump(mode="json", exclude=secrets) | {
-        "home": str(settings.home.resolve())
+        "home": str(settings.home.resolve()),
+        "allow_hub": settings.allow_hub is not False,  # which ids, was asked at the door
+        "hub_allow": [],
     }
     order = {
+        "job": job_id,
         "spec": spec,
         "workdir": str(workdir),
         "adapters": {name: str(path) for name, path in adapters.items()},

@@ -56,6 +56,8 @@ def configure(settings: Settings, *, command: Sequence[str] = COMMAND) -> Celery
         presence.stop()
         store.dispose()
 
+    # Celery would put its own handlers in place of ours, which hide secrets.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(arrive, weak=False)
     signals.worker_shutdown.connect(leave, weak=False)
     return app

@@ -54,7 +54,7 @@ def load_corpus(evaluation: Evaluation, settings: Settings) -> Corpus:
     if found is None and is_wikitext(name):
         rows = _hub_rows(*WIKITEXT_HUB, evaluation.split, settings)
         return corpus_of(name, "wikitext", wikitext_documents(row["text"] for row in rows))
-    if found is None and is_hub_id(name) and settings.allow_hub:
+    if found is None and is_hub_id(name) and settings.allow_hub is not False:
         rows = _hub_rows(name, None, evaluation.split, settings)
         return _corpus_of_rows(name, enumerate(rows, start=1))
     return read_corpus(resolve_file(name, settings.data_roots, param=PARAM), name)
@@ -176,7 +176,7 @@ def _hub_rows(path: str, config: str | None, split: str, settings: Settings) -> 
 
     Raises CorpusUnreadable, SystemFault (the hub does not answer), OSError (disk full).
     """
-    if not settings.allow_hub:
+    if settings.allow_hub is False:
         raise CorpusUnreadable(
             f"{path} lies on the hub, and hub ids are switched off here", param=PARAM
         )

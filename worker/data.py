@@ -107,7 +107,7 @@ class TokenisedDataset:
 def load_rows(dataset: Dataset, settings: Settings) -> Rows:
     """Read a file under an allowed root, or a hub id. Raises DatasetUnreadable, PathNotAllowed."""
     found = find(dataset.path, settings.data_roots, param=PARAM)
-    if found is None and settings.allow_hub and is_hub_id(dataset.path):
+    if found is None and settings.allow_hub is not False and is_hub_id(dataset.path):
         lines = hub_rows(dataset)
     else:
         lines = read_file(resolve_file(dataset.path, settings.data_roots, param=PARAM))

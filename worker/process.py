@@ -11,17 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from service.keep import module_command, module_environment
+from service.keep import HUB_TOKENS, module_command, module_environment, without_secrets
 from worker.child import LOG, STAYS, WORDS
 
 LOG_TAIL_BYTES = 4_000
-SECRETS = (
-    "FORGETTING_API_KEY",
-    "FORGETTING_ARTIFACTS_URL",
-    "FORGETTING_DATABASE_URL",
-    "FORGETTING_REDIS_URL",
-    "PGPASSWORD",
-)
 COMMAND = module_command("worker.run")
 Tell = Callable[[dict[str, Any]], None]
 
@@ -29,7 +22,7 @@ Tell = Callable[[dict[str, Any]], None]
 class Child:
     """Give it an order with `begin`, and another one only while it `stays`."""
 
-    def __init__(self, command: Sequence[str], workdir: Path) -> None:
+    def __init__(self, command: Sequence[str], workdir: Path, *, needs_hub: bool = False) -> None:
         self.word: dict[str, Any] | None = None
         """On the last order."""
         self.heard = False
@@ -47,7 +40,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env=_environment(needs_hub=needs_hub),
                 start_new_session=True,
             )
         assert self._process.stdout is not None
@@ -156,5 +149,9 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in module_environment().items() if name not in SECRETS}
+def _environment(*, needs_hub: bool) -> dict[str, str]:
+    """Ours without secrets. The hub's token goes only where something is fetched with it."""
+    if needs_hub:
+        return without_secrets(module_environment(), keep=HUB_TOKENS)
+    # Not the one that `hf auth login` left in a file, either.
+    return without_secrets(module_environment({"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}))

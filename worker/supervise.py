@@ -52,6 +52,7 @@ def supervise(
     command: Sequence[str] = COMMAND,
     idle: Idle | None = None,
     serves: str | None = None,
+    needs_hub: bool = False,
 ) -> Ended:
     """Runs one attempt to its end. Raises LeaseLost.
 
@@ -71,7 +72,7 @@ def supervise(
         if warm.heard:
             return ended
         # It died in its sleep, and this attempt has not begun.
-    return watch(Child(command, workdir))
+    return watch(Child(command, workdir, needs_hub=needs_hub))
 
 
 def _watch(

@@ -20,11 +20,13 @@ from service.errors import AdapterUnreadable, LeaseLost, NotFound, SystemFault
 from service.expectation import expectation
 from service.foreign import foreign_points
 from service.jobs import FailureClass
+from service.logs import about_job
 from service.recipe import points_of
 from service.schemas.gate import GateResult
 from service.schemas.result import Result
 from service.schemas.spec import EvaluateSpec, GateSpec, Runnable
 from service.settings import Settings
+from service.sources import needs_hub
 from service.store import Claim, PointGroup, Store
 from worker import child, publish, workdir
 from worker.copying import Check
@@ -67,7 +69,7 @@ def perform(
     while not stopping() and (claim := store.claim(presence.worker)) is not None:
         n_jobs += 1
         log.info("%s: attempt %d", claim.job_id, claim.attempt)
-        with presence.busy(claim.job_id):
+        with presence.busy(claim.job_id), about_job(claim.job_id):
             try:
                 with Lease(store, claim, settings) as lease:
                     _guarded_attempt(lease, settings, stopping, command, idle)
@@ -117,7 +119,9 @@ def _attempt(
 ) -> None:
     claim = lease.claim
     require_room(settings)
-    serves = served_by(claim.spec) if idle is not None and idle.seconds > 0 else None
+    hub = needs_hub(claim.spec, settings)
+    warm = idle is not None and idle.seconds > 0
+    serves = served_by(claim.spec, needs_hub=hub) if warm else None
     if idle is not None and serves is None:
         idle.end()  # this job wants the whole GPU
     folder, resumed_step = workdir.prepare(claim, settings, check)
@@ -138,9 +142,18 @@ def _attempt(
         law = _insist(lease, lambda: expectation(gate, lease.store))
     ended = supervise(
         lease,
-        child.order_line(claim.spec, folder, adapters, settings, law=law, stay=serves is not None),
+        child.order_line(
+            claim.spec,
+            folder,
+            adapters,
+            settings,
+            job_id=claim.job_id,
+            law=law,
+            stay=serves is not None,
+        ),
         folder,
         settings=settings,
+        needs_hub=hub,
         stopping=stopping,
         command=command,
         idle=idle,
@@ -163,14 +176,15 @@ def require_room(settings: Settings) -> None:
         raise OSError(errno.ENOSPC, f"{said} {settings.min_free_bytes:,}", str(home))
 
 
-def served_by(spec: Mapping[str, Any]) -> str | None:
+def served_by(spec: Mapping[str, Any], *, needs_hub: bool) -> str | None:
     """Which child may be given this job: one whose job before had the same. Null: only a fresh one.
 
-    Training takes all the memory that there is, and leaves it in pieces.
+    Training takes all the memory that there is, and leaves it in pieces. A child that was given
+    the hub's token is none for a job that does not need it.
     """
     if spec["type"] not in ("evaluate", "gate"):
         return None
-    return json.dumps([spec[name] for name in ("base_model", "revision", "dtype")])
+    return json.dumps([*(spec[name] for name in ("base_model", "revision", "dtype")), needs_hub])
 
 
 def _close(lease: Lease, ended: Ended) -> None:

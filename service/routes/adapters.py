@@ -10,11 +10,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from service.errors import AdapterUnreadable
 from service.parts import Part, Parts
 from service.present import adapter_view
-from service.routes.wiring import After, Configured, Limit, Stored
+from service.quota import require_space
+from service.routes.wiring import After, Called, Configured, Limit, Stored
 from service.schemas.views import Adapter, Page
+from service.scopes import Scope, needs
 from service.uploads import intended, keep, limits, receiving, remove, sweep_uploads
 
 router = APIRouter(tags=["adapters"])
+READ = needs(Scope.JOBS_READ)
+WRITE = needs(Scope.JOBS_WRITE)
 
 CHUNK_BYTES = 1 << 20
 IDLE_SECONDS = 60.0
@@ -57,7 +61,7 @@ Text = Annotated[str | None, Query(max_length=512)]
     "/adapters",
     status_code=201,
     operation_id="upload_adapter",
-    openapi_extra=FILES,
+    openapi_extra={**FILES, **WRITE},
     responses={200: {"description": "This content was there already", "model": Adapter}},
 )
 async def upload_adapter(
@@ -65,21 +69,25 @@ async def upload_adapter(
     response: Response,
     store: Stored,
     settings: Configured,
+    caller: Called,
     base_model: BaseModel,
     revision: Revision = None,
 ) -> Adapter:
     """A LoRA adapter as PEFT saves it. The same content for such a base is one adapter: 200."""
     base = await run_sync(intended, base_model, revision, settings)
-    await run_sync(sweep_uploads, store, settings)
+    await run_sync(sweep_uploads, request.app.state.store, settings)
+    await run_sync(require_space, 0, caller, store, settings)
     with receiving(settings) as folder:
         parts = await receive(request, folder, limits(settings))
+        n_bytes = sum(part.bytes for part in parts.values())
+        await run_sync(require_space, n_bytes, caller, store, settings)
         row, new = await run_sync(keep, store, settings, folder, parts, base)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/adapters/{row.id}"
     return adapter_view(row)
 
 
-@router.get("/adapters", operation_id="list_adapters")
+@router.get("/adapters", operation_id="list_adapters", openapi_extra=READ)
 def list_adapters(
     store: Stored,
     limit: Limit = 20,
@@ -94,12 +102,14 @@ def list_adapters(
     return Page(data=[adapter_view(row) for row in rows], has_more=has_more)
 
 
-@router.get("/adapters/{adapter_id}", operation_id="show_adapter")
+@router.get("/adapters/{adapter_id}", operation_id="show_adapter", openapi_extra=READ)
 def show_adapter(adapter_id: AdapterId, store: Stored) -> Adapter:
     return adapter_view(store.adapter(adapter_id))
 
 
-@router.delete("/adapters/{adapter_id}", status_code=204, operation_id="delete_adapter")
+@router.delete(
+    "/adapters/{adapter_id}", status_code=204, operation_id="delete_adapter", openapi_extra=WRITE
+)
 def delete_adapter(adapter_id: AdapterId, store: Stored, settings: Configured) -> None:
     """409 `adapter_in_use` while a queued or running job is to measure it."""
     remove(store, settings, adapter_id)

@@ -15,9 +15,11 @@ from service.jobs import TERMINAL
 from service.present import event_view
 from service.routes.wiring import JobId, Stored
 from service.schemas.views import Event, Page
+from service.scopes import Scope, needs
 from service.store import EventRow, Store
 
 router = APIRouter(tags=["jobs"])
+READ = needs(Scope.JOBS_READ)
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
@@ -33,6 +35,7 @@ LastEventId = Annotated[str | None, Header(max_length=64)]
     "/jobs/{job_id}/events",
     response_model=Page[Event],
     operation_id="job_events",
+    openapi_extra=READ,
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def job_events(

@@ -9,12 +9,23 @@ from service.gate_views import find_gate, gate_id, job_id, list_gates, show_gate
 from service.laws.verdict import Verdict
 from service.routes.accept import preferred
 from service.routes.jobs import IdempotencyKey
-from service.routes.wiring import After, Configured, Limit, Ring, Stored, queue_once, wake
+from service.routes.wiring import (
+    After,
+    Called,
+    Configured,
+    Limit,
+    Ring,
+    Stored,
+    queue_once,
+    wake,
+)
 from service.schemas.gate import Gate
 from service.schemas.spec import GateSpec
 from service.schemas.views import Page
+from service.scopes import Scope, needs
 
 router = APIRouter(tags=["gates"])
+READ = needs(Scope.JOBS_READ)
 
 GateId = Annotated[
     str,
@@ -41,17 +52,23 @@ MaxBytes = Annotated[
 ]
 
 
-@router.post("/gates", status_code=202, operation_id="create_gate")
+@router.post(
+    "/gates",
+    status_code=202,
+    operation_id="create_gate",
+    openapi_extra=needs(Scope.JOBS_WRITE),
+)
 def create_gate(
     spec: GateSpec,
     response: Response,
     store: Stored,
     settings: Configured,
     ring: Ring,
+    caller: Called,
     idempotency_key: IdempotencyKey = None,
 ) -> Gate:
     """Queue a gate: a job of type `gate` by another name."""
-    row, replayed = queue_once(store, settings, spec, idempotency_key)
+    row, replayed = queue_once(store, settings, spec, idempotency_key, caller)
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     else:
@@ -61,7 +78,7 @@ def create_gate(
     return show_gate(store, row)
 
 
-@router.get("/gates", operation_id="list_gates")
+@router.get("/gates", operation_id="list_gates", openapi_extra=READ)
 def list_of_gates(
     store: Stored, limit: Limit = 20, after: After = None, verdict: Verdict | None = None
 ) -> Page[Gate]:
@@ -71,7 +88,13 @@ def list_of_gates(
     return Page(data=list_gates(store, rows), has_more=has_more)
 
 
-@router.get("/gates/{gate_id}", response_model=Gate, operation_id="show_gate", responses=REPORTS)
+@router.get(
+    "/gates/{gate_id}",
+    response_model=Gate,
+    operation_id="show_gate",
+    responses=REPORTS,
+    openapi_extra=READ,
+)
 def show(
     gate_id: GateId, request: Request, store: Stored, max_bytes: MaxBytes = 1_000_000
 ) -> Response:

@@ -11,11 +11,13 @@ from service.errors import NotFound
 from service.readiness import readiness
 from service.routes.wiring import Ring, Stored
 from service.schemas.views import Health, ProblemKind, Readiness
+from service.scopes import Scope, needs
 
 router = APIRouter(tags=["health"])
+OPEN, READ = needs(None), needs(Scope.JOBS_READ)
 
 
-@router.get("/healthz", operation_id="healthz")
+@router.get("/healthz", operation_id="healthz", openapi_extra=OPEN)
 def healthz() -> Health:
     try:
         return Health(version=version("forgetting-service"))
@@ -23,7 +25,7 @@ def healthz() -> Health:
         return Health(version="unknown")  # run from a checkout that is not installed
 
 
-@router.get("/readyz", response_model=Readiness, operation_id="readyz")
+@router.get("/readyz", response_model=Readiness, operation_id="readyz", openapi_extra=OPEN)
 def readyz(request: Request, store: Stored, ring: Ring) -> Response:
     """503 `not_ready`, with the same checks under `details`, if a job could not run now."""
     found = readiness(store, ring)
@@ -34,13 +36,13 @@ def readyz(request: Request, store: Stored, ring: Ring) -> Response:
     return problems.problem(request.scope, 503, "not_ready", "; ".join(failed), details=body)
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response)
+@router.get("/metrics", operation_id="metrics", openapi_extra=READ, response_class=Response)
 def metrics(request: Request) -> Response:
     """Prometheus text."""
     return Response(request.app.state.meters.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/problems/{code}", operation_id="problem_kind")
+@router.get("/problems/{code}", operation_id="problem_kind", openapi_extra=READ)
 def problem_kind(code: str) -> ProblemKind:
     """What the `type` of a problem leads to."""
     for kind in problems.kinds():

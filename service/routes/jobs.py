@@ -11,6 +11,7 @@ from service.present import job_view
 from service.routes.wiring import (
     After,
     Book,
+    Called,
     Configured,
     JobId,
     Limit,
@@ -22,8 +23,11 @@ from service.routes.wiring import (
 )
 from service.schemas.spec import JobSpec
 from service.schemas.views import Job, Page
+from service.scopes import Scope, needs
 
 router = APIRouter(tags=["jobs"])
+READ = needs(Scope.JOBS_READ)
+WRITE = needs(Scope.JOBS_WRITE)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -37,17 +41,18 @@ JobType = Literal["finetune", "evaluate", "sweep", "gate"]
 Text = Annotated[str | None, Query(max_length=512)]
 
 
-@router.post("/jobs", status_code=202, operation_id="create_job")
+@router.post("/jobs", status_code=202, operation_id="create_job", openapi_extra=WRITE)
 def create_job(
     spec: JobSpec,
     response: Response,
     store: Stored,
     settings: Configured,
     ring: Ring,
+    caller: Called,
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a job. It is accepted also while no worker lives."""
-    row, replayed = queue_once(store, settings, spec, idempotency_key)
+    row, replayed = queue_once(store, settings, spec, idempotency_key, caller)
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     else:
@@ -57,7 +62,7 @@ def create_job(
     return job_view(row, store)
 
 
-@router.get("/jobs", operation_id="list_jobs")
+@router.get("/jobs", operation_id="list_jobs", openapi_extra=READ)
 def list_jobs(
     store: Stored,
     metadata: MetadataFilter,
@@ -74,13 +79,13 @@ def list_jobs(
     return Page(data=[job_view(row, store) for row in rows], has_more=has_more)
 
 
-@router.get("/jobs/{job_id}", operation_id="show_job")
+@router.get("/jobs/{job_id}", operation_id="show_job", openapi_extra=READ)
 def show_job(job_id: JobId, store: Stored, book: Book) -> Job:
     row = store.job(job_id)
     return job_view(row, store, book.residual(row))
 
 
-@router.post("/jobs/{job_id}/cancel", operation_id="cancel_job")
+@router.post("/jobs/{job_id}/cancel", operation_id="cancel_job", openapi_extra=WRITE)
 def cancel_job(job_id: JobId, response: Response, store: Stored) -> Job:
     """200: it is at rest. 202: it runs, and its worker has been told to stop."""
     row = store.cancel_job(job_id)
@@ -88,7 +93,9 @@ def cancel_job(job_id: JobId, response: Response, store: Stored) -> Job:
     return job_view(row, store)
 
 
-@router.post("/jobs/{job_id}/resume", status_code=202, operation_id="resume_job")
+@router.post(
+    "/jobs/{job_id}/resume", status_code=202, operation_id="resume_job", openapi_extra=WRITE
+)
 def resume_job(job_id: JobId, store: Stored, ring: Ring) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last whole checkpoint.
 
@@ -99,15 +106,22 @@ def resume_job(job_id: JobId, store: Stored, ring: Ring) -> Job:
     return job_view(row, store)
 
 
-@router.post("/jobs/{job_id}/extend", status_code=202, operation_id="extend_job")
+@router.post(
+    "/jobs/{job_id}/extend", status_code=202, operation_id="extend_job", openapi_extra=WRITE
+)
 def extend_job(
-    job_id: JobId, response: Response, store: Stored, settings: Configured, ring: Ring
+    job_id: JobId,
+    response: Response,
+    store: Stored,
+    settings: Configured,
+    ring: Ring,
+    caller: Called,
 ) -> Job:
     """Go on from a pilot at rest: queue what its whole sweep has yet to measure, as a new job.
 
     Asked twice it gives the same job.
     """
-    row, replayed = extend(store, settings, job_id)
+    row, replayed = extend(store, settings, job_id, caller)
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     else:
@@ -116,7 +130,7 @@ def extend_job(
     return job_view(row, store)
 
 
-@router.delete("/jobs/{job_id}", status_code=204, operation_id="delete_job")
+@router.delete("/jobs/{job_id}", status_code=204, operation_id="delete_job", openapi_extra=WRITE)
 def delete_job(job_id: JobId, store: Stored, settings: Configured) -> None:
     """A finished job with its result, points and artifacts; a sweep with its children."""
     remove_job(store, settings, job_id)

@@ -10,9 +10,12 @@ from service.routes.csv_body import DOCUMENTED, CsvOrJson
 from service.routes.wiring import After, Book, LawId, Limit
 from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric
 from service.schemas.questions import Inverse, Plan, PlanRequest, Prediction, PredictRequest
+from service.scopes import Scope, needs
 
 router = APIRouter(tags=["laws"])
 from_file = APIRouter(route_class=CsvOrJson)
+READ = needs(Scope.LAWS_READ)
+WRITE = needs(Scope.LAWS_WRITE)
 
 MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 Text = Annotated[str | None, Query(max_length=512)]
@@ -21,7 +24,7 @@ Versions = Annotated[
 ]
 
 
-@router.get("/laws", operation_id="list_laws")
+@router.get("/laws", operation_id="list_laws", openapi_extra=READ)
 def list_laws(
     book: Book,
     base_model: Text = None,
@@ -40,12 +43,14 @@ def list_laws(
     return listed(wanted, metric=metric, form=form, limit=limit, after=after)
 
 
-@router.get("/laws/{law_id}", operation_id="show_law")
+@router.get("/laws/{law_id}", operation_id="show_law", openapi_extra=READ)
 def show_law(law_id: LawId, book: Book) -> Law:
     return book.law(law_id)
 
 
-@from_file.post("/laws", status_code=201, operation_id="fit_law", openapi_extra=DOCUMENTED)
+@from_file.post(
+    "/laws", status_code=201, operation_id="fit_law", openapi_extra={**DOCUMENTED, **WRITE}
+)
 def fit_law(request: FitRequest, book: Book) -> Laws:
     """Fit over `points`, or over the stored jobs that match `filter`.
 
@@ -57,6 +62,7 @@ def fit_law(request: FitRequest, book: Book) -> Laws:
 @router.get(
     "/laws/{law_id}/plot.{picture_format}",
     operation_id="law_plot",
+    openapi_extra=READ,
     response_class=Response,
     responses={200: {"content": {"image/svg+xml": {}, "image/png": {}}}},
 )
@@ -78,14 +84,14 @@ def law_plot(
 router.include_router(from_file)
 
 
-@router.post("/laws/{law_id}/predict", operation_id="predict")
+@router.post("/laws/{law_id}/predict", operation_id="predict", openapi_extra=READ)
 def predict(law_id: LawId, request: PredictRequest, book: Book) -> Prediction | Inverse:
     """Forgetting at a rank and step, or at a fine-tuning loss; or, given `max_forgetting`, how far
     training may go."""
     return book.predict(law_id, request)
 
 
-@router.post("/laws/{law_id}/plan", operation_id="plan")
+@router.post("/laws/{law_id}/plan", operation_id="plan", openapi_extra=READ)
 def plan(law_id: LawId, request: PlanRequest, book: Book) -> Plan:
     """Ranks and steps of least forgetting that reach a loss, or of least loss within a limit of
     forgetting."""

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from service.policy_schema import policy_schema
+from service.scopes import Scope, needs
 
 MEDIA_TYPE = "application/schema+json"
 
@@ -17,6 +18,7 @@ router = APIRouter(tags=["gates"])
     operation_id="policy_schema",
     response_class=JSONResponse,
     responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}},
+    openapi_extra=needs(Scope.JOBS_READ),
 )
 def show_policy_schema() -> Any:
     """JSON Schema of `forgetting.yml`; name it in an editor for completion and checks."""

@@ -19,8 +19,10 @@ from service.routes.wiring import Book, Configured, JobId, Limit, Stored
 from service.schemas.gate import GateResult
 from service.schemas.result import DocumentScore, Result, TokenScore, WindowScore
 from service.schemas.views import Artifact, CheckpointView, Metrics, Page
+from service.scopes import Scope, needs
 
 router = APIRouter(tags=["results"])
+READ = needs(Scope.JOBS_READ)
 
 Worst = Page[TokenScore] | Page[DocumentScore] | Page[WindowScore]
 WORST: dict[str, Callable[[dict[str, Any], int | None, int], Worst]] = {
@@ -33,17 +35,22 @@ Document = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Index of
 Names = Annotated[str | None, Query(max_length=1000, description="Series, comma-separated.")]
 
 
-@router.get("/jobs/{job_id}/metrics", operation_id="job_metrics")
+@router.get("/jobs/{job_id}/metrics", operation_id="job_metrics", openapi_extra=READ)
 def job_metrics(job_id: JobId, store: Stored, names: Names = None) -> Metrics:
     return metrics_view(store.metrics(job_id, names.split(",") if names else None))
 
 
-@router.get("/jobs/{job_id}/checkpoints", operation_id="job_checkpoints")
+@router.get("/jobs/{job_id}/checkpoints", operation_id="job_checkpoints", openapi_extra=READ)
 def job_checkpoints(job_id: JobId, store: Stored) -> Page[CheckpointView]:
     return checkpoints_view(store.checkpoints(job_id))
 
 
-@router.get("/jobs/{job_id}/result", response_model=Result | GateResult, operation_id="job_result")
+@router.get(
+    "/jobs/{job_id}/result",
+    response_model=Result | GateResult,
+    operation_id="job_result",
+    openapi_extra=READ,
+)
 def job_result(job_id: JobId, store: Stored, book: Book) -> Response:
     """409 `not_finished` while there is none, with `Retry-After`. Of a gate: what decided it."""
     # As it was stored: a result of an earlier version need not have today's fields.
@@ -51,7 +58,7 @@ def job_result(job_id: JobId, store: Stored, book: Book) -> Response:
     return JSONResponse(body if job.type == "gate" else {**body, **book.residual(job)})
 
 
-@router.get("/jobs/{job_id}/tokens", operation_id="job_tokens")
+@router.get("/jobs/{job_id}/tokens", operation_id="job_tokens", openapi_extra=READ)
 def job_tokens(
     job_id: JobId,
     store: Stored,
@@ -65,7 +72,7 @@ def job_tokens(
     return WORST[group](store.result(job_id), document, limit)
 
 
-@router.get("/jobs/{job_id}/artifacts", operation_id="job_artifacts")
+@router.get("/jobs/{job_id}/artifacts", operation_id="job_artifacts", openapi_extra=READ)
 def job_artifacts(job_id: JobId, store: Stored) -> Page[Artifact]:
     kept = [Artifact.model_validate(artifact) for artifact in store.artifacts(job_id)]
     return Page(data=kept, has_more=False)
@@ -74,6 +81,7 @@ def job_artifacts(job_id: JobId, store: Stored) -> Page[Artifact]:
 @router.get(
     "/jobs/{job_id}/artifacts/{name:path}",
     operation_id="job_artifact",
+    openapi_extra=READ,
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}, 206: {"description": "Range"}},
 )

@@ -6,9 +6,12 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 
 from service.admission import admit
+from service.auth import caller
 from service.broker import Bell
 from service.errors import InvalidSpec
+from service.keys import Caller
 from service.lawbook import Lawbook
+from service.quota import require_affordable
 from service.schemas.spec import Spec
 from service.settings import Settings
 from service.store import JobRow, Store
@@ -17,8 +20,9 @@ METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 
 
 def store_of(request: Request) -> Store:
-    found: Store = request.app.state.store
-    return found
+    """As the caller may see it."""
+    whole: Store = request.app.state.store
+    return whole.seen_by(caller(request).access(settings_of(request)))
 
 
 def settings_of(request: Request) -> Settings:
@@ -32,8 +36,9 @@ def ring_of(request: Request) -> Bell:
 
 
 def lawbook_of(request: Request) -> Lawbook:
-    found: Lawbook = request.app.state.lawbook
-    return found
+    """Over the caller's points and laws only."""
+    whole: Lawbook = request.app.state.lawbook
+    return whole.over(store_of(request))
 
 
 def metadata_filter(request: Request) -> dict[str, str]:
@@ -51,14 +56,20 @@ def metadata_filter(request: Request) -> dict[str, str]:
 
 
 def queue_once(
-    store: Store, settings: Settings, spec: Spec, idempotency_key: str | None
+    store: Store,
+    settings: Settings,
+    spec: Spec,
+    idempotency_key: str | None,
+    caller: Caller,
 ) -> tuple[JobRow, bool]:
     """Admit and queue; True: the key had made this job before, so nothing is asked again."""
     if idempotency_key is not None:
         earlier = store.job_of_key(idempotency_key, spec)
         if earlier is not None:
             return earlier, True
-    return store.add_job(admit(spec, settings, jobs=store), idempotency_key=idempotency_key)
+    admitted = admit(spec, settings, jobs=store)
+    require_affordable(admitted, caller, settings)
+    return store.add_job(admitted, idempotency_key=idempotency_key)
 
 
 def wake(store: Store, ring: Bell, row: JobRow) -> None:
@@ -71,6 +82,7 @@ def wake(store: Store, ring: Bell, row: JobRow) -> None:
         ring(row.id)
 
 
+Called = Annotated[Caller, Depends(caller)]
 Stored = Annotated[Store, Depends(store_of)]
 Configured = Annotated[Settings, Depends(settings_of)]
 Ring = Annotated[Bell, Depends(ring_of)]

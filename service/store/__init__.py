@@ -3,10 +3,15 @@
 Promise: at-least-once execution, exactly-once recorded result.
 """
 
+from copy import copy
+from typing import Self
+
 from service.migrations import is_migrated, migrate
+from service.store.access import Access
 from service.store.adapters import Adapters
 from service.store.attempts import Attempts
 from service.store.jobs import Jobs
+from service.store.keys import Keys
 from service.store.laws import Laws
 from service.store.leases import Leases
 from service.store.outcomes import Outcomes
@@ -17,6 +22,7 @@ from service.store.rows import (
     Claim,
     EventRow,
     JobRow,
+    KeyRow,
     MetricRow,
     PointGroup,
     WorkerRow,
@@ -27,10 +33,12 @@ from service.store.verdicts import Verdicts
 from service.store.workers import Workers
 
 __all__ = [
+    "Access",
     "ChildRow",
     "Claim",
     "EventRow",
     "JobRow",
+    "KeyRow",
     "MetricRow",
     "PointGroup",
     "Store",
@@ -51,8 +59,15 @@ class Store(
     Laws,
     Adapters,
     Workers,
+    Keys,
 ):
     """`Store(url)`; safe to share between threads. Every method is one transaction."""
+
+    def seen_by(self, access: Access) -> Self:
+        """The same database, of which only what `access` may see is there."""
+        seen = copy(self)
+        seen.access = access
+        return seen
 
     def migrate(self) -> None:
         """Bring the database to the newest schema; safe to call from many processes at once."""

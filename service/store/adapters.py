@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from service.errors import AdapterInUse, AdapterUnreadable, NotFound
 from service.jobs import TERMINAL, JobState
 from service.schemas.candidates import UploadedAdapter
 from service.schemas.spec import CandidatesSpec, Spec
+from service.store.access import access_of, mine
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.rows import AdapterRow
@@ -22,13 +23,17 @@ class Adapters(Database):
     def adapter(self, adapter_id: str) -> AdapterRow:
         """Raises NotFound."""
         with self._read() as connection:
-            row = connection.execute(_adapters().where(adapters.c.id == adapter_id)).one_or_none()
+            query = _adapters().where(adapters.c.id == adapter_id)
+            row = connection.execute(query.where(mine(connection, adapters.c.owner))).one_or_none()
         if row is None:
             raise NotFound(f"no adapter {adapter_id}", id=adapter_id)
         return _row(row)
 
-    def adapter_of(self, digest: str, base_layout: str, *, owner: str = "") -> AdapterRow | None:
+    def adapter_of(
+        self, digest: str, base_layout: str, *, owner: str | None = None
+    ) -> AdapterRow | None:
         """The stored adapter of exactly this content, checked against such a base."""
+        owner = self.access.owner if owner is None else owner
         with self._read() as connection:
             row = connection.execute(_same(owner, digest, base_layout)).one_or_none()
         return None if row is None else _row(row)
@@ -44,10 +49,11 @@ class Adapters(Database):
         trainable_params: int,
         n_bytes: int,
         prefix: str,
-        owner: str = "",
+        owner: str | None = None,
     ) -> AdapterRow:
         """The new row, or the one that is there for its owner, content and base: the caller then
         removes what it put under its own `prefix`."""
+        owner = self.access.owner if owner is None else owner
         with self._write() as connection:
             now: float = connection.execute(select(epoch_now())).scalar_one()
             # The empty update lets the row that is there be returned, too.
@@ -91,7 +97,7 @@ class Adapters(Database):
         if after is not None:
             query = query.where(adapters.c.id < self.adapter(after).id)
         with self._read() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query.where(mine(connection, adapters.c.owner))).all()
         return [_row(row) for row in rows[:limit]], len(rows) > limit
 
     def delete_adapter(self, adapter_id: str) -> AdapterRow:
@@ -102,7 +108,9 @@ class Adapters(Database):
         with self._write() as connection:
             # The lock comes first: a job that is being queued with it holds it in share.
             found = connection.execute(
-                _adapters().where(adapters.c.id == adapter_id).with_for_update()
+                _adapters()
+                .where(adapters.c.id == adapter_id, mine(connection, adapters.c.owner))
+                .with_for_update()
             ).one_or_none()
             if found is None:
                 raise NotFound(f"no adapter {adapter_id}", id=adapter_id)
@@ -115,6 +123,13 @@ class Adapters(Database):
                     raise AdapterInUse(said, job=job_id)
             connection.execute(delete(adapters).where(adapters.c.id == adapter_id))
             return _row(found)
+
+    def uploaded_bytes(self) -> int:
+        """Of all adapters that the store's owner has."""
+        query = select(func.coalesce(func.sum(adapters.c.bytes), 0))
+        with self._read() as connection:
+            owner = access_of(connection).owner
+            return int(connection.execute(query.where(adapters.c.owner == owner)).scalar_one())
 
     def adapter_prefix_is_known(self, prefix: str) -> bool:
         """Whether a row points to these files."""
@@ -131,7 +146,9 @@ def require_uploads(connection: Connection, spec: Spec) -> None:
     named = spec.every_adapter if isinstance(spec, CandidatesSpec) else {}
     for param, wanted in named.items():
         if isinstance(wanted, UploadedAdapter):
-            query = select(adapters.c.id).where(adapters.c.id == wanted.id)
+            query = select(adapters.c.id).where(
+                adapters.c.id == wanted.id, mine(connection, adapters.c.owner)
+            )
             if connection.execute(query.with_for_update(read=True)).one_or_none() is None:
                 raise AdapterUnreadable(f"no adapter {wanted.id}", param=f"{param}.id")
 

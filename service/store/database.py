@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.errors import SystemFault
 from service.settings import Settings
 from service.settings import settings as process_settings
+from service.store.access import EVERYTHING, Access, option
 from service.tables import epoch_now
 
 Insert = postgresql.Insert | sqlite.Insert
@@ -97,11 +98,11 @@ def _writer_lock(engine: Engine) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, access: Access = EVERYTHING) -> Iterator[Connection]:
     """A transaction that may write from its first statement on."""
     with (
         _writer_lock(engine),
-        engine.connect().execution_options(**{_WRITES: True}) as connection,
+        engine.connect().execution_options(**{_WRITES: True}, **option(access)) as connection,
         connection.begin(),
     ):
         yield connection
@@ -118,15 +119,16 @@ class Database:
     def __init__(self, url: str, settings: Settings | None = None) -> None:
         self.settings = settings or process_settings()
         self.engine = open_engine(url)
+        self.access = EVERYTHING
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with _faults(), self.engine.connect() as connection:
-            yield connection
+            yield connection.execution_options(**option(self.access))
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with _faults(), writing(self.engine) as connection:
+        with _faults(), writing(self.engine, self.access) as connection:
             yield connection
 
     def ping(self) -> float:

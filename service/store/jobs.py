@@ -12,10 +12,12 @@ from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
 from service.pilot import children_of
 from service.schemas.spec import FinetuneSpec, Spec, SweepSpec
+from service.store.access import mine
 from service.store.adapters import require_uploads
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.moves import record
+from service.store.room import require_room
 from service.store.rows import JobRow
 from service.store.verdicts import came_to
 from service.tables import epoch_now, extensions, job_metadata, jobs
@@ -27,13 +29,14 @@ class Jobs(Database):
         spec: Spec,
         *,
         idempotency_key: str | None = None,
-        owner: str = "",
+        owner: str | None = None,
     ) -> tuple[JobRow, bool]:
         """Queue a job, a sweep with all its children. True: this key's job was there already.
 
-        Raises IdempotencyKeyReused when the key came with another spec, and InvalidSpec for a
-        pilot that cannot be.
+        `owner`: default, whoever the store is seen by. Raises IdempotencyKeyReused when the key
+        came with another spec, TooManyJobs, and InvalidSpec for a pilot that cannot be.
         """
+        owner = self.access.owner if owner is None else owner
         digest = json_digest(_body(spec))
         children = children_of(spec) if isinstance(spec, SweepSpec) else []
         with self._write() as connection:
@@ -46,12 +49,18 @@ class Jobs(Database):
             return earlier, True
 
     def add_extension(
-        self, pilot_id: str, spec: SweepSpec, children: Sequence[FinetuneSpec], *, owner: str = ""
+        self,
+        pilot_id: str,
+        spec: SweepSpec,
+        children: Sequence[FinetuneSpec],
+        *,
+        owner: str | None = None,
     ) -> tuple[JobRow, bool]:
         """Queue the sweep that goes on from a pilot. True: the pilot has one already.
 
-        Raises NotFound.
+        Raises NotFound, TooManyJobs.
         """
+        owner = self.access.owner if owner is None else owner
         digest = json_digest(_body(spec))
         with self._write() as connection:
             # Locked, so that of two who ask at once the second finds what the first made.
@@ -72,9 +81,10 @@ class Jobs(Database):
         idempotency_key: str,
         spec: Spec,
         *,
-        owner: str = "",
+        owner: str | None = None,
     ) -> JobRow | None:
         """The job that this key and spec made; None for a new key. Raises IdempotencyKeyReused."""
+        owner = self.access.owner if owner is None else owner
         with self._read() as connection:
             return _of_key(connection, idempotency_key, json_digest(_body(spec)), owner)
 
@@ -117,6 +127,7 @@ class Jobs(Database):
         if verdict is not None:
             query = query.where(came_to(verdict))
         with self._read() as connection:
+            query = query.where(mine(connection, jobs.c.owner))
             if after is not None:
                 query = query.where(key < read_job(connection, after).id)
             rows = connection.execute(query.order_by(key.desc()).limit(limit + 1)).all()
@@ -171,8 +182,9 @@ class Jobs(Database):
 
 
 def read_job(connection: Connection, job_id: str) -> JobRow:
-    """Raises NotFound."""
-    row = connection.execute(_jobs().where(jobs.c.id == job_id)).one_or_none()
+    """Raises NotFound, also where the job is not for the connection's eyes."""
+    query = _jobs().where(jobs.c.id == job_id, mine(connection, jobs.c.owner))
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFound(f"no job {job_id}", id=job_id)
     return _row(row)
@@ -220,6 +232,7 @@ def _add(
     for child in children:
         own = json_digest(_body(child))
         _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
+    require_room(connection)
     return read_job(connection, job_id)
 
 

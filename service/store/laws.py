@@ -1,4 +1,4 @@
-"""Fitted laws: one per fit digest, form and metric. Within a series they are versions."""
+"""Fitted laws: one per owner, fit digest, form and metric. Within a series they are versions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, func, select
 
 from service.errors import NotFound
+from service.store.access import mine
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.tables import epoch_now, laws
@@ -17,14 +18,19 @@ class Laws(Database):
     def law(self, law_id: str) -> dict[str, Any]:
         """Raises NotFound."""
         with self._read() as connection:
-            row = connection.execute(_laws().where(laws.c.id == law_id)).one_or_none()
+            query = _laws().where(laws.c.id == law_id, mine(connection, laws.c.owner))
+            row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"no law {law_id}", id=law_id)
         return _body(row)
 
     def laws_of_fit(self, fit_digest: str, metric: str) -> dict[str, dict[str, Any]]:
         """By form, what is stored for exactly these points."""
-        query = _laws().where(laws.c.fit_digest == fit_digest, laws.c.metric == metric)
+        query = _laws().where(
+            laws.c.owner == self.access.owner,
+            laws.c.fit_digest == fit_digest,
+            laws.c.metric == metric,
+        )
         with self._read() as connection:
             bodies = [_body(row) for row in connection.execute(query)]
         return {body["form"]: body for body in bodies}
@@ -38,6 +44,7 @@ class Laws(Database):
         """
         rest = {key: value for key, value in body.items() if key not in SET_HERE}
         key = {name: body[name] for name in ("fit_digest", "form", "metric")}
+        key["owner"] = self.access.owner
         with self._write() as connection:
             now = connection.execute(select(epoch_now())).scalar_one()
             connection.execute(
@@ -75,7 +82,7 @@ class Laws(Database):
         if after is not None:
             query = query.where(laws.c.id < self.law(after)["id"])
         with self._read() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query.where(mine(connection, laws.c.owner))).all()
         return [_body(row) for row in rows[:limit]], len(rows) > limit
 
 
@@ -83,6 +90,7 @@ def _laws() -> Select[Any]:
     """With the place of each in its series. Ids sort by creation, so no counter has to be kept."""
     earlier = laws.alias("earlier")
     before = and_(
+        earlier.c.owner == laws.c.owner,
         earlier.c.series == laws.c.series,
         earlier.c.form == laws.c.form,
         earlier.c.metric == laws.c.metric,

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import or_, select
 
 from service.errors import NotFound
+from service.store.access import mine
 from service.store.database import Database
 from service.store.rows import PointGroup
 from service.tables import extensions, groups, jobs, points
@@ -30,6 +31,7 @@ class Points(Database):
         query = (
             select(points, groups.c.recipe)
             .join(groups, groups.c.digest == points.c.group)
+            .join(jobs, jobs.c.id == points.c.job_id)
             .order_by(
                 points.c.group,
                 points.c.rank,
@@ -51,11 +53,10 @@ class Points(Database):
         if sweep is not None:
             # The pilot that a sweep goes on from is a part of it.
             pilot = select(extensions.c.pilot_id).where(extensions.c.sweep_id == sweep)
-            query = query.join(jobs, jobs.c.id == points.c.job_id)
             query = query.where(or_(jobs.c.sweep_id == sweep, jobs.c.sweep_id.in_(pilot)))
         found: dict[str, PointGroup] = {}
         with self._read() as connection:
-            for row in connection.execute(query):
+            for row in connection.execute(query.where(mine(connection, jobs.c.owner))):
                 point: dict[str, Any] = row._asdict()
                 digest, recipe = point.pop("group"), point.pop("recipe")
                 del point["job_id"]
@@ -66,8 +67,13 @@ class Points(Database):
         return list(found.values())
 
     def recipe(self, group: str) -> dict[str, Any]:
-        """What the points of a stored group have in common. Raises NotFound."""
+        """What the points of a stored group have in common. Raises NotFound, also where they are
+        all somebody else's."""
         query = select(groups.c.recipe).where(groups.c.digest == group)
+        own = select(points.c.job_id).join(jobs, jobs.c.id == points.c.job_id)
+        own = own.where(points.c.group == group, jobs.c.owner == self.access.owner)
+        if not self.access.sees_all:
+            query = query.where(own.exists())
         with self._read() as connection:
             found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
         if found is None:

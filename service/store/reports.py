@@ -24,9 +24,8 @@ class Reports(Database):
             .limit(limit)
         )
         with self._read() as connection:
+            read_job(connection, job_id)
             rows = connection.execute(query).all()
-            if not rows:
-                read_job(connection, job_id)
         return [EventRow(**row._asdict()) for row in rows]
 
     def metrics(

@@ -95,6 +95,25 @@ class AdapterRow:
 
 
 @dataclass(frozen=True)
+class KeyRow:
+    """An API key, without its secret."""
+
+    id: str
+    digest: str
+    owner: str
+    name: str
+    scopes: list[str]
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    last_used_at: float | None
+    live: bool
+    """Neither revoked nor expired, by the database's clock."""
+    stale: bool
+    """Its `last_used_at` is to be written again."""
+
+
+@dataclass(frozen=True)
 class WorkerRow:
     name: str
     state: str

@@ -9,6 +9,7 @@ from service.jobs import RESUMABLE, TERMINAL, JobState, sources
 from service.store.database import Database
 from service.store.jobs import read_job
 from service.store.moves import CLAIMABLE, HELD, announce, move, record
+from service.store.room import require_room
 from service.store.rows import JobRow
 from service.store.sweeps import follow
 from service.tables import extensions, jobs
@@ -39,7 +40,7 @@ class Stops(Database):
 
         A sweep at rest, however it ended, resumes its failed and cancelled children; a child
         takes its sweep along. Not those of an extended pilot: its extension runs them.
-        Raises NotFound, NotResumable.
+        Raises NotFound, NotResumable, TooManyJobs.
         """
         with self._write() as connection:
             job = read_job(connection, job_id)
@@ -60,6 +61,7 @@ class Stops(Database):
                     "sweep that has such children",
                     status=state,
                 )
+            require_room(connection)
             follow(connection, sweep_id)
             return read_job(connection, job_id)
 

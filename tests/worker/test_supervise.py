@@ -252,7 +252,7 @@ def alive(pid: int) -> bool:
 def test_a_child_does_not_see_keys_and_addresses(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("FORGETTING_API_KEY", "FORGETTING_ARTIFACTS_URL"):
+    for name in ("FORGETTING_API_KEY", "FORGETTING_ARTIFACTS_URL", "FORGETTING_KEY_PEPPER"):
         monkeypatch.setenv(name, "a-planted-secret")
     seen: list[dict[str, str]] = []
 

@@ -168,6 +168,30 @@ class Unauthorized(Rejected):
     code = "unauthorized"
 
 
+class InsufficientScope(Rejected):
+    """The key is good, but not for this; `details` names the scope that is needed."""
+
+    code = "insufficient_scope"
+
+
+class QuotaExceeded(Rejected):
+    """It costs more than the key's owner may spend; the numbers are in `details`."""
+
+    code = "quota_exceeded"
+
+
+class TooManyJobs(ServiceFault):
+    """The owner has as many queued and running jobs as is allowed; some will end."""
+
+    code = "too_many_jobs"
+
+
+class RateLimited(ServiceFault):
+    """More requests than the key may send; `retry_after` says when the next will be heard."""
+
+    code = "rate_limited"
+
+
 class TrainingDiverged(ServiceError):
     """Loss became NaN or infinite, or exploded."""
 

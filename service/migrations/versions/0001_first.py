@@ -1,4 +1,4 @@
-"""Jobs and what hangs on them, law points, laws, workers."""
+"""Jobs and what hangs on them, law points, laws, workers, keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.UniqueConstraint("owner", "idempotency_key", name="uq_jobs_owner_idempotency_key"),
     )
+    op.create_index("ix_jobs_owner_state", "jobs", ["owner", "state"])
     op.create_index("ix_jobs_base_model_id", "jobs", ["base_model", "id"])
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"])
     op.create_index("ix_jobs_sweep_id_id", "jobs", ["sweep_id", "id"])
@@ -79,6 +80,7 @@ def upgrade() -> None:
     op.create_table(
         "laws",
         sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("owner", sa.String(length=128), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("group", sa.String(length=71), nullable=True),
         sa.Column("series", sa.String(length=71), nullable=True),
@@ -87,7 +89,9 @@ def upgrade() -> None:
         sa.Column("fit_digest", sa.String(length=71), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_laws"),
-        sa.UniqueConstraint("fit_digest", "form", "metric", name="uq_laws_fit_digest_form_metric"),
+        sa.UniqueConstraint(
+            "owner", "fit_digest", "form", "metric", name="uq_laws_owner_fit_digest_form_metric"
+        ),
     )
     op.create_index("ix_laws_group", "laws", ["group"])
     op.create_index("ix_laws_series", "laws", ["series"])
@@ -96,6 +100,19 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("verdict", name="pk_verdict_counts"),
+    )
+    op.create_table(
+        "keys",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("owner", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=True),
+        sa.Column("revoked_at", sa.Double(), nullable=True),
+        sa.Column("last_used_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_keys"),
     )
     op.create_table(
         "workers",
@@ -232,6 +249,7 @@ def downgrade() -> None:
     op.drop_table("checkpoints")
     op.drop_table("artifacts")
     op.drop_table("adapters")
+    op.drop_table("keys")
     op.drop_table("workers")
     op.drop_table("verdict_counts")
     op.drop_table("laws")
