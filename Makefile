@@ -49,6 +49,9 @@ format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format, 
 
 bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks.divergence
+	$(BIN)/python -m benchmarks.forgetting_pass --llama
+	$(BIN)/python -m benchmarks.forgetting_pass --dtype bfloat16
+	$(BIN)/python -m benchmarks.forgetting_pass --shape B
 	$(BIN)/python -m benchmarks.laws
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.real_sweep

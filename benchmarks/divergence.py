@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 
 from worker.divergence import Head, Route, base_rows, compare
+from worker.pace import pace_for
 
 SHAPES = [(1024, 128), (32_000, 512), (32_000, 4096), (128_256, 2048)]  # (vocab, width)
 ROUTES: list[Route] = ["identity", "logits"]
-CHUNK_VALUES = {"cpu": 2**19, "cuda": 2**28}
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     print_row("vocab x width", *(f"{r}: {side}" for r in ROUTES for side in ("base", "tuned")))
     print_row(*["---"] * 5)
     for vocab, width in SHAPES:
-        chunk = max(64, CHUNK_VALUES[device.type] // vocab)
+        chunk = pace_for(device, vocab).chunk
         weight = torch.randn(vocab, width, device=device) / width**0.5
         base = torch.randn(chunk, width, device=device)
         tuned = base + 0.02 * torch.randn_like(base)
