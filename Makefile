@@ -56,6 +56,7 @@ bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/READM
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.real_sweep
 	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.gate_wall
 
 chaos: $(VENV)/.installed-dev  ## Kill, freeze and flush everything under 1,000 jobs; ARGS="--jobs N --faults N --database …"
 	$(BIN)/python -m tests.chaos $(ARGS)
