@@ -125,9 +125,16 @@ def test_sql_lives_in_the_store() -> None:
         assert not statement.search(path.read_text()), path
 
 
-def test_one_broad_except() -> None:
+BROAD = [
+    "forgetting_client.command",  # Python's exit code of a fault, 1, would be a verdict
+    "forgetting_client.command.gate_local",  # the worker's fault cannot be imported by name
+    "worker.tasks",
+]
+
+
+def test_broad_excepts_are_few() -> None:
     broad = [
-        f"{module_name(path)}:{node.lineno}"
+        module_name(path).removeprefix("clients.python.")
         for path in files("service") + files("worker") + files("clients")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler)
@@ -136,8 +143,7 @@ def test_one_broad_except() -> None:
             or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
         )
     ]
-    assert all(place.startswith("worker.tasks:") for place in broad), broad
-    assert len(broad) == 1
+    assert sorted(broad) == BROAD
 
 
 def test_every_dependency_is_pinned_and_explained() -> None:

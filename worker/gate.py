@@ -37,8 +37,8 @@ from worker.scored import FOLDER, Batch, Scored
 from worker.watch import Report
 from worker.windows import Windows, windows_of
 
-BATCH_TOKENS = 8192
-"""At most so many tokens between two looks: enough to keep an engine busy, and few to waste."""
+BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+"""Tokens between two looks: enough to keep an engine busy, and few to waste."""
 
 
 def gate(
@@ -86,9 +86,7 @@ def gate(
         scored = Scored(
             workdir / FOLDER,
             [json_digest(state_key(question, side, pace)) for side in sides],
-            batch_windows=max(
-                1, min(pace.batch_tokens, BATCH_TOKENS) // int(windows.lengths.max())
-            ),
+            batch_windows=max(1, BATCH_TOKENS[base.device.type] // int(windows.lengths.max())),
         )
         side = sides[scored.chosen]
         reader = Reader(grafts, windows, pace, side.rows, side.route, question.reverse, warn)
@@ -96,6 +94,9 @@ def gate(
         conditions = Conditions(noise.kl if noise else None, different=different)
         deciding = _deciding(question, side, conditions, exhaustive=exhaustive)
         phases.enter(Phase.SCORING_TUNED)
+        if scored.n_resumed:
+            message = f"{len(scored.windows)} windows were scored before; going on after them"
+            report({"kind": "log", "message": message})
         score(deciding, reader.read, scored, windows, phases.windows(1, 0))
         provenance = question.provenance(side.route, expected.dataset)
         numbers = expected.numbers(question, grafts, provenance, scored.mean("kl"), phases)

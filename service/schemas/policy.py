@@ -167,7 +167,9 @@ class Policy(Strict):
         True, description="False: score every window, for exact values of everything."
     )
     checks: Annotated[list[PolicyCheck], Field(min_length=1, max_length=MAX_CHECKS)]
-    baselines: Annotated[dict[Id, Candidate], Field(max_length=MAX_BASELINES)] = Field({})
+    baselines: Annotated[dict[Id, Candidate], Field(max_length=MAX_BASELINES)] = Field(
+        {}, json_schema_extra={"additionalProperties": False}
+    )
     measured_on: MeasuredOn = MeasuredOn()
 
     @model_validator(mode="after")

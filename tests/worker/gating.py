@@ -31,7 +31,7 @@ class Place:
         make_lora(tiny_base, root / "models" / "strong", size=0.05, r=2)
         settings = Settings(
             home=root / "home",
-            model_roots=[root / "models", tiny_base.parent],
+            model_roots=[root / "models", root, tiny_base.parent],
             data_roots=[root],
             allow_hub=False,
         )

@@ -36,14 +36,14 @@ def test_a_candidate_that_forgets_too_much_fails_within_the_first_batch(
 ) -> None:
     result = place.gate(place.spec(kl(mild / 2)), "fail")
     assert (result.verdict, result.exit_code) == ("fail", 1)
-    assert result.n_scored == 32
+    assert result.n_scored == 16
     assert result.n_windows == full.n_windows
     [found] = result.checks
     assert (found.tested, found.verdict, found.limit) == ("sequentially", "fail", mild / 2)
     assert found.interval is not None
     assert found.interval.low >= mild / 2
     assert result.cost.base_forward_tokens == 0
-    assert result.cost.tuned_forward_tokens <= 32 * 128
+    assert result.cost.tuned_forward_tokens <= 16 * 128
     left = full.cost.tuned_forward_tokens / 2 - result.cost.tuned_forward_tokens
     assert result.cost.tokens_saved == left
     assert result.cost.seconds_saved is not None

@@ -18,6 +18,14 @@ KINDS = {
     "law_residual": "NumberCheck",
 }
 """Of a check, by how its metric begins; any other is a mean, or with a baseline an increase."""
+TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
 Found = tuple[Sequence[str | int], str]
 
 
@@ -42,14 +50,23 @@ def faults_of(body: Any) -> Iterator[Found]:
         yield (), "a policy is a mapping with version and checks"
         return
     outer = deepcopy(schema())
-    outer["properties"]["checks"]["items"] = {"type": "object"}
+    # Unions are looked into by the kind that was meant, for a fault of that kind alone.
+    fields = outer["properties"]
+    fields["checks"]["items"] = {"type": "object"}
+    [name] = fields["baselines"].pop("patternProperties")
+    fields["baselines"]["additionalProperties"] = {"type": "object"}
+    fields["baselines"]["propertyNames"]["pattern"] = name
     yield from _against(outer, body)
-    checks = body.get("checks")
+    checks, baselines = body.get("checks"), body.get("baselines")
     for index, one in enumerate(checks if isinstance(checks, list) else ()):
         if isinstance(one, dict):
             for path, message in _of_check(one, body):
                 yield ("checks", index, *path), message
     yield from _twice(checks)
+    for name, one in (baselines if isinstance(baselines, dict) else {}).items():
+        if isinstance(one, dict):
+            for path, message in _against(_definition(baseline_kind(one)), one):
+                yield ("baselines", name, *path), message
 
 
 @cache
@@ -69,6 +86,13 @@ def kind_of(check: dict[str, Any]) -> str:
     return "IncreaseCheck" if "baseline" in check or "max_increase" in check else "MeanCheck"
 
 
+def baseline_kind(baseline: dict[str, Any]) -> str:
+    """Likewise, by the field that says where it is."""
+    if "job" in baseline:
+        return "JobAdapter"
+    return "UploadedAdapter" if "id" in baseline else "PathAdapter"
+
+
 @cache
 def metrics() -> list[str]:
     """Every metric that some check may be of."""
@@ -81,9 +105,11 @@ def metrics() -> list[str]:
 def _of_check(check: dict[str, Any], body: dict[str, Any]) -> Iterator[Found]:
     kind = kind_of(check)
     if "metric" in check and check["metric"] not in metrics():
-        yield ("metric",), f"is one of {', '.join(metrics())}"
+        near = get_close_matches(str(check["metric"]), metrics(), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield ("metric",), f"is one of {', '.join(metrics())}{hint}"
         return
-    faults = list(_against({"$ref": f"#/$defs/{kind}", "$defs": schema()["$defs"]}, check))
+    faults = list(_against(_definition(kind), check))
     yield from faults
     if faults:  # a limit may be there under a wrong name
         return
@@ -103,6 +129,10 @@ def _of_check(check: dict[str, Any], body: dict[str, Any]) -> Iterator[Found]:
         name = check["baseline"]
         if kind == "IncreaseCheck" and name not in baselines:
             yield ("baseline",), f"baselines has no {name}"
+
+
+def _definition(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}", "$defs": schema()["$defs"]}
 
 
 def _twice(checks: Any) -> Iterator[Found]:
@@ -134,6 +164,8 @@ def _said(error: Any) -> Iterator[Found]:
                     f"did you mean {near[0]}?" if near else f"there is {', '.join(sorted(known))}"
                 )
                 yield [*path, name], f"no such field; {hint}"
+    elif "propertyNames" in error.absolute_schema_path:
+        yield [*path, error.instance], f"as a name, {_limit(error)}"
     elif error.validator == "required":
         for name in error.validator_value:
             if name not in error.instance:
@@ -156,9 +188,12 @@ def _limit(error: Any) -> str:
         "maximum": f"must be at most {value}, is {shown}",
         "enum": f"is one of {', '.join(map(str, value)) if isinstance(value, list) else value}",
         "const": f"must be {value}, is {shown}",
-        "type": f"must be a {value}, is {shown}",
+        "type": f"must be {TYPES.get(str(value), value)}, is {shown}",
         "minItems": f"needs at least {value}",
         "maxItems": f"takes at most {value}",
+        "maxProperties": f"takes at most {value}",
+        "minLength": f"needs {value} characters at least",
+        "maxLength": f"takes {value} characters at most",
         "pattern": f"{shown} has characters that are not allowed",
     }
     return words.get(error.validator, str(error.message))
