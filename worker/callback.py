@@ -60,7 +60,7 @@ class ForgettingCallback(TrainerCallback):
     at that step.
 
     Logged by the trainer: `forgetting/kl`, `/ce_soft`, `/ce_hard`, `/same_top`, `/nll_tuned`,
-    `/kl_p99`, `/delta_norm`, `/seconds`; at the end `/share_of_time`.
+    `/kl_p99`, `/delta_norm`, `/seconds`; at the end `/share_of_time` and `/windows`.
     """
 
     kept: Path | None = None
@@ -112,7 +112,7 @@ class ForgettingCallback(TrainerCallback):
         self.kept = None
         self._probe: Probe | None = None
 
-        def begin() -> None:
+        def begin() -> int:
             tokenizer = self.tokenizer or tokenizer_of(processing_class)
             context = _context(inner(model), self.context)
             windows = cut(corpus_for(self.corpus, self.split), tokenizer, context)
@@ -125,8 +125,9 @@ class ForgettingCallback(TrainerCallback):
                 self._probe = probe_of(base, windows, warn=LOG.warning)
             path = self.points or Path(args.output_dir) / "forgetting-points.jsonl"
             self._lines = LawLines(Path(path), resumed_at=state.global_step)
+            return len(windows)
 
-        together(args, state, begin)
+        self._n_scored = together(args, state, begin)
         self._seconds += time.perf_counter() - self._began
 
     def on_step_end(
@@ -168,7 +169,8 @@ class ForgettingCallback(TrainerCallback):
         if self._measured_at != state.global_step and not args.load_best_model_at_end:
             self._measure(args, state, control, model)
         share = self._seconds / (time.perf_counter() - self._began)
-        self._log(control, {"forgetting/share_of_time": share})
+        told = {"forgetting/share_of_time": share, "forgetting/windows": self._n_scored}
+        self._log(control, told)
         self._probe = None
 
     def _measure(

@@ -210,6 +210,7 @@ def test_what_it_cost_is_told(random_base: Path, corpus: Path, tmp_path: Path) -
     assert list(logged(trainer, "forgetting/seconds")) == [5, 10]
     [share] = logged(trainer, "forgetting/share_of_time").values()
     assert 0 < share < 1
+    assert logged(trainer, "forgetting/windows") == {10: 4}
 
 
 def test_a_resumed_run_goes_on_in_its_file(random_base: Path, corpus: Path, tmp_path: Path) -> None:
