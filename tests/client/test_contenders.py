@@ -24,7 +24,7 @@ def test_jobs_say_what_they_were_measured_on(service: Service) -> None:
 def test_unlike_contexts_are_incomparable_unless_one_is_said(service: Service) -> None:
     longer = {**service.spec["evaluation"], "context": 32}
     ids = [service.submit(), service.submit(evaluation=longer)]
-    with pytest.raises(Incomparable, match="not the same context: 64 .*--context measures all"):
+    with pytest.raises(Incomparable, match=r"not the same context: 64 .*--context measures all"):
         evaluation(service.client, ids, base=None)
     spec = evaluation(service.client, ids, base=None, context=48)
     assert spec["evaluation"]["context"] == 48

@@ -45,6 +45,7 @@ def user(tmp_path_factory: pytest.TempPathFactory):
         yield User(home, folder)
 
 
+@pytest.mark.timeout(900)  # eight jobs, each in a child of its own
 def test_good_adapters_set_limits_that_pass_them_and_stop_a_bad_one(user: User) -> None:
     good = [user.trains(seed=seed, learning_rate=3e-4) for seed in (1, 2)]
     bad = user.trains(learning_rate=2e-2)
