@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from forgetting_client import ForgettingClient, errors
 from forgetting_client.adapter_methods import Adapter
+from forgetting_client.command.contenders import evaluation
 from safetensors.numpy import load_file, save_file
 
 from service.schemas import views
@@ -195,3 +196,11 @@ def test_submit_sends_a_folder_that_lies_here(
     there = service.forgetting("jobs", "submit", "--adapter", "mine", *where)
     assert there.exit_code == 2
     assert "adapters.0.path" in there.stderr
+
+
+def test_compare_sends_folders_that_lie_here(service: Service, folder: Path) -> None:
+    base = service.spec["base_model"]
+    spec = evaluation(service.client, [str(folder), service.submit()], base=base)
+    sent = spec["adapters"][0]["id"]
+    assert [one["id"] for one in service.client.adapters()] == [sent]
+    assert set(spec["adapters"][1]) == {"job"}
