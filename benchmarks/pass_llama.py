@@ -87,7 +87,7 @@ def build() -> Path:
     if program.is_file():
         return program
     BUILD.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python"]
     subprocess.run([*pip, "-d", str(BUILD), PACKAGE], check=True, capture_output=True)
     (archive,) = BUILD.glob("llama_cpp_python-*.tar.gz")
     with tarfile.open(archive) as package:
