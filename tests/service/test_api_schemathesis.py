@@ -63,3 +63,17 @@ def try_out(operation: Any, seen: Counter[int], failed: list[str]) -> None:
                 failed.append(said)
 
     ask()
+
+
+def test_no_chain_of_requests_makes_it_fail(document: Any) -> None:
+    """What one answer names, the next request uses: create, show, cancel, delete."""
+    seen: Counter[int] = Counter()
+
+    class Chain(document.as_state_machine()):  # type: ignore[misc]
+        def validate_response(self, response: Any, case: Any, **_: Any) -> None:
+            seen[response.status_code] += 1
+            open_ = case.path in ("/v1/healthz", "/v1/readyz")
+            assert open_ or response.status_code < 500, response.text[:300]
+
+    Chain.run(settings=hypothesis_settings(QUICK, max_examples=20, stateful_step_count=15))
+    assert seen.total() >= 200
