@@ -27,12 +27,14 @@ WIKITEXT_HUB = ("Salesforce/wikitext", "wikitext-103-raw-v1")
 _MISSING: dict[str, type[UserError]] = {
     "base_model": ModelUnavailable,
     "adapters": AdapterUnreadable,
+    "policy": AdapterUnreadable,
     "dataset": DatasetUnreadable,
     "evaluation": CorpusUnreadable,
 }
 _VARIABLE = {
     "base_model": "FORGETTING_MODEL_ROOTS",
     "adapters": "FORGETTING_MODEL_ROOTS",
+    "policy": "FORGETTING_MODEL_ROOTS",
     "dataset": "FORGETTING_DATA_ROOTS",
     "evaluation": "FORGETTING_DATA_ROOTS",
 }

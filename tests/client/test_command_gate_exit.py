@@ -78,7 +78,7 @@ def test_a_gate_that_is_cancelled_has_measured_nothing(service, address, tmp_pat
         (line(adapter="./absent")[2:], "./absent is no folder here"),
         (line(adapter="absent")[2:], "absent"),
         (line("--set", "metadata.a.b=1")[2:], "metadata.a"),
-        (line("--timeout", "nan")[2:], "must be a number of seconds"),
+        (line("--timeout", "inf")[2:], "must be a number of seconds"),
         (line("--no-such-option")[2:], "No such option"),
         (["gate_1"], "gate_1"),
     ],
@@ -111,7 +111,7 @@ def test_what_the_service_refuses_of_a_policy_has_its_place_too(service, address
     policy = f"{POLICY}  - {{id: law, metric: law_residual, fail_above: 0.1}}\n"
     ran = run(line(), address, tmp_path, policy=policy)
     assert ran.returncode == 2
-    assert ran.stderr.startswith("forgetting.yml:4:14: checks.1.metric: law_residual cannot be")
+    assert ran.stderr.startswith("forgetting.yml:4:15: checks.1.metric: law_residual cannot be")
 
 
 def test_a_baseline_that_is_missing_is_exit_5(service, address, tmp_path) -> None:
