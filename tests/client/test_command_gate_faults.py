@@ -89,7 +89,7 @@ def test_a_service_that_has_forgotten_the_gate(service, address, tmp_path) -> No
     def forget(store) -> None:
         [job], _ = store.list_jobs(limit=1)
         service.client.cancel(job.id)
-        service.client.delete_job(job.id)
+        service.client.delete(job.id)
 
     with worker(service.store, forget):
         ran = run(line(), address, tmp_path)

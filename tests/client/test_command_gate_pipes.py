@@ -51,7 +51,7 @@ def test_a_terminal_of_ascii_shows_the_table(service, address) -> None:
 
 def test_help_into_a_closed_pipe_is_no_verdict() -> None:
     line = f"{FORGETTING} gate --help | true; exit ${{PIPESTATUS[0]}}"
-    assert shell(line, "http://x").returncode in {0, 4}
+    assert shell(line, "http://x").returncode in {0, 4, 141}
     assert shell(f"{FORGETTING} gate --help >/dev/full", "http://x").returncode == 4
 
 
