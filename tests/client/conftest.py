@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,15 +186,23 @@ def service(tmp_path: Path, tiny_base: Path, migrated: Path) -> Iterator[Service
     store.dispose()
 
 
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The application behind a real socket, for commands in processes of their own; its address."""
+    config = uvicorn.Config(app, port=0, lifespan="off", ws="none", log_level="warning")
+    server = uvicorn.Server(config)
+    sock = config.bind_socket()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join()
+        sock.close()
+
+
 @pytest.fixture
 def address(service: Service) -> Iterator[str]:
-    """The same application behind a real socket, for commands in processes of their own."""
-    config = uvicorn.Config(service.app, port=0, lifespan="off", ws="none", log_level="warning")
-    server = uvicorn.Server(config)
-    listening = config.bind_socket()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = server.force_exit = True
-    thread.join()
-    listening.close()
+    with listening(service.app) as url:
+        yield url

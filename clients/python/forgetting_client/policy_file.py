@@ -154,9 +154,9 @@ class _Builder:
             yield name, self.value(value, (*path, name), key.start_mark)
 
     def _scalar(self, node: yaml.Node) -> Any:
-        kind = node.tag.rpartition(":")[2]
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if kind not in SCALARS:
-            raise self._bad(node, f"a {kind} means nothing here; put text in quotes")
+            raise self._bad(node, f"of type {kind}, which means nothing here; put text in quotes")
         if (
             kind == "str"
             and getattr(node, "style", None) is None

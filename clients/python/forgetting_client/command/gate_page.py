@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from forgetting_client.command.job_page import cell, grid
+from forgetting_client.command.job_page import cell, fit, grid
 from forgetting_client.command.output import clean
 from forgetting_client.command.words import NOTHING, number, span
 
@@ -25,28 +25,34 @@ def gate_page(gate: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Everything but the verdict."""
     result = gate["result"]
     yield Text(heading(gate), style="bold")
-    if result is None:
-        return
-    table = grid("check", "metric", "value", "limit", "verdict", "why", right=("value", "limit"))
+    if result is not None:
+        yield from judged(result)
+    if gate["reason"]:
+        yield Text(clean(gate["reason"]))
+
+
+def judged(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A row per check and the reason of each, and what it took."""
+    table = grid("check", "metric", "value", "limit", "verdict", right=("value", "limit"))
     for check in result["checks"]:
         word = check["verdict"].replace("_", " ")
-        if check["informational"]:
-            word += " (info)"
         table.add_row(
             cell(check["id"]),
             cell(metric(check)),
             number(check["value"]),
             limit(check),
-            cell(word, STYLES.get(check["verdict"], "")),
-            cell(why(check)),
+            cell(f"{word} (info)" if check["informational"] else word, STYLES[check["verdict"]]),
         )
-    yield table
-    yield clean(scored(result))
+    yield fit(table)
+    for check in result["checks"]:
+        yield Text(clean(f"{check['id']}: {why(check)}"))
+    for line in cost(result):
+        yield Text(clean(line))
     if result["worst_tokens"]:
-        worst = (f"{one['token']!r} {one['kl']:.1f}" for one in result["worst_tokens"][:WORST])
-        yield clean(f"most forgotten: {'  '.join(worst)}")
+        worst = (f"{one['token']!r} {one['kl']:.2g}" for one in result["worst_tokens"][:WORST])
+        yield Text(clean(f"most forgotten: {'  '.join(worst)}"))
     for warning in result["warnings"]:
-        yield clean(f"warning: {warning}")
+        yield Text(clean(f"warning: {warning}"))
 
 
 def heading(gate: Mapping[str, Any]) -> str:
@@ -63,38 +69,44 @@ def verdict_line(gate: Mapping[str, Any], code: int) -> str:
 
 
 def metric(check: Mapping[str, Any]) -> str:
-    baseline = check.get("baseline")
-    return f"{check['metric']} over {baseline}" if baseline else str(check["metric"])
+    """`kl`, `p99 of kl`, `kl over prod`."""
+    name, _, percentile = str(check["metric"]).partition("_percentiles.")
+    named = f"{percentile} of {name}" if percentile else name
+    return f"{named} over {check['baseline']}" if check.get("baseline") else named
 
 
 def limit(check: Mapping[str, Any]) -> str:
+    """As the policy has it, not padded with zeros."""
     if check["limit"] is None:
         return NOTHING
-    sign = "≥" if check["metric"].startswith("same_top") else "≤"
-    return f"{sign} {number(check['limit'])}"
+    return f"{'≥' if agreement(check) else '≤'} {check['limit']:.6g}"
+
+
+def agreement(check: Mapping[str, Any]) -> bool:
+    return str(check["metric"]).startswith("same_top")
 
 
 def why(check: Mapping[str, Any]) -> str:
-    """The reason, and the interval that it rests on."""
+    """The reason, and the interval that it rests on: of a mean itself, else of a share."""
     interval = check["interval"]
     if interval is None:
         return str(check["reason"])
-    around = f"[{number(interval['low'])}, {number(interval['high'])}]"
-    what = "" if check["unit"] == "nats/token" else " of positions"
-    return f"{check['reason']}; {around}{what}, this corpus"
+    around = f"{number(interval['low'])} to {number(interval['high'])}"
+    if check["unit"] != "nats/token":
+        what = "disagree" if agreement(check) else "lie above it"
+        around = f"{interval['low']:.2%} to {interval['high']:.2%} of positions {what}"
+    return f"{check['reason']}; on this corpus {around}"
 
 
-def scored(result: Mapping[str, Any]) -> str:
+def cost(result: Mapping[str, Any]) -> Iterator[str]:
     """What was scored, what that took, and what it spared."""
-    cost = result["cost"]
-    seconds = cost["seconds"]
+    took, noise = result["cost"], result["noise_floor"]
+    seconds = took["seconds"]
     start = seconds.get("validating", 0.0) + seconds.get("loading", 0.0)
-    scoring = sum(seconds.values()) - start
-    saved = "" if not cost["seconds_saved"] else f", about {span(cost['seconds_saved'])} saved"
-    noise = result["noise_floor"]
-    floor = "" if noise is None else f"; noise floor {noise['kl']:.1e}"
-    return (
+    saved = f", about {span(took['seconds_saved'])} saved" if took["seconds_saved"] else ""
+    yield (
         f"scored {result['n_scored']:,} of {result['n_windows']:,} windows "
-        f"({result['fraction']:.1%}) in {span(scoring)}{saved}; start-up {span(start)}; "
-        f"{result['engine']['name']}{floor}"
+        f"({result['fraction']:.1%}) in {span(sum(seconds.values()) - start)}{saved}"
     )
+    floor = "" if noise is None else f", noise floor {noise['kl']:.2g}"
+    yield f"start-up {span(start)}, by {result['engine']['name']}{floor}"
