@@ -1,10 +1,6 @@
-"""Every table, and the two column types that need care. Times are epoch seconds, DB clock only."""
-
-import math
-from typing import Any
+"""Every table. Times are epoch seconds, by the database's clock only."""
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -18,11 +14,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.engine import Dialect
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
+
+from service.columns import FiniteDouble, FiniteJSON, epoch_now
 
 metadata = MetaData(
     naming_convention={
@@ -32,56 +25,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-class epoch_now(FunctionElement[float]):
-    """Seconds since 1970 by the database's clock: several machines, one time."""
-
-    type = Double()
-    inherit_cache = True
-
-
-@compiles(epoch_now, "postgresql")
-def _postgresql_now(element: epoch_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # now() would stand still for the whole transaction.
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
-
-
-@compiles(epoch_now, "sqlite")
-def _sqlite_now(element: epoch_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # unixepoch('subsec') needs SQLite 3.42.
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-def finite(value: Any) -> Any:
-    """The same JSON value with every NaN and infinity replaced by null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
-
-
-class FiniteJSON(TypeDecorator[Any]):
-    """JSON without NaN or infinity; None is SQL NULL."""
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return finite(value)
-
-
-class FiniteDouble(TypeDecorator[float]):
-    """A float column whose NaN and infinity become NULL."""
-
-    impl = Double
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> float | None:
-        return None if value is None else finite(float(value))
 
 
 Id = String(32)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter
 
 from service import lifeline, logs
+from service.columns import finite
 from service.errors import ForgettingError, SystemFault, UserError
 from service.jobs import FailureClass, Phase
 from service.logs import configure_logs
@@ -28,7 +29,6 @@ from service.schemas.gate import GateResult
 from service.schemas.result import Result
 from service.schemas.spec import Runnable
 from service.settings import Settings
-from service.tables import finite
 
 RESULT = "result.json"
 LOG = "child.log"

@@ -5,9 +5,10 @@ from typing import Literal
 from alembic import context
 from sqlalchemy import Engine
 
+from service.columns import FiniteDouble, FiniteJSON
 from service.settings import settings
 from service.store.database import open_engine, writing
-from service.tables import FiniteDouble, FiniteJSON, metadata
+from service.tables import metadata
 
 # Any number; the same for every process that migrates this schema.
 LOCK = 0x666F7267

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
+from service.columns import epoch_now
 from service.errors import AdapterInUse, AdapterUnreadable, NotFound
 from service.jobs import TERMINAL, JobState
 from service.schemas.candidates import UploadedAdapter
@@ -13,7 +14,7 @@ from service.store.access import access_of, mine
 from service.store.database import Database, upsert
 from service.store.ids import new_id
 from service.store.rows import AdapterRow
-from service.tables import adapters, epoch_now, jobs
+from service.tables import adapters, jobs
 
 MEASURING = ("evaluate", "gate")
 AT_WORK = [state for state in JobState if state not in TERMINAL]

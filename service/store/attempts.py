@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from service.columns import epoch_now
 from service.errors import LeaseLost
 from service.jobs import FailureClass, JobState
 from service.store.database import Database
@@ -14,7 +15,7 @@ from service.store.outcomes import write_outcome
 from service.store.reports import write_reports
 from service.store.rows import Claim, PointGroup
 from service.store.sweeps import follow
-from service.tables import epoch_now, jobs
+from service.tables import jobs
 
 
 class Attempts(Database):

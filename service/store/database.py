@@ -13,11 +13,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from service.columns import epoch_now
 from service.errors import SystemFault
 from service.settings import Settings
 from service.settings import settings as process_settings
 from service.store.access import EVERYTHING, Access, option
-from service.tables import epoch_now
 
 Insert = postgresql.Insert | sqlite.Insert
 

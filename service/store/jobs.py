@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select
 
+from service.columns import epoch_now
 from service.digest import json_digest
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
@@ -20,7 +21,7 @@ from service.store.moves import record
 from service.store.room import require_room
 from service.store.rows import JobRow
 from service.store.verdicts import came_to
-from service.tables import epoch_now, extensions, job_metadata, jobs
+from service.tables import extensions, job_metadata, jobs
 
 
 class Jobs(Database):

@@ -5,10 +5,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, insert, or_, select, update
 
+from service.columns import epoch_now
 from service.errors import NotFound
 from service.store.database import Database
 from service.store.rows import KeyRow
-from service.tables import epoch_now, keys
+from service.tables import keys
 
 USED_EVERY_SECONDS = 60.0
 """`last_used_at` is as exact as this: a write for every request would be too many."""

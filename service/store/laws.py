@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, func, select
 
+from service.columns import epoch_now
 from service.errors import NotFound
 from service.store.access import mine
 from service.store.database import Database, upsert
 from service.store.ids import new_id
-from service.tables import epoch_now, laws
+from service.tables import laws
 
 SET_HERE = ("id", "created_at", "version", "supersedes")
 

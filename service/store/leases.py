@@ -2,11 +2,12 @@
 
 from sqlalchemy import select
 
+from service.columns import epoch_now
 from service.store.attempts import retry_or_fail, worker_lost
 from service.store.database import Database
 from service.store.moves import CLAIMABLE, HELD
 from service.store.rows import Claim
-from service.tables import epoch_now, jobs
+from service.tables import jobs
 
 
 class Leases(Database):

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Update, and_, func, insert, update
 
+from service.columns import epoch_now
 from service.jobs import TERMINAL, JobState, sources
 from service.store.rows import Claim
 from service.store.verdicts import count_verdict
-from service.tables import epoch_now, events, jobs
+from service.tables import events, jobs
 
 Event = tuple[str, Mapping[str, Any]]
 """Kind and data."""

@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from service.columns import epoch_now
 from service.store.database import Database, upsert
 from service.store.jobs import read_job
 from service.store.moves import Event, record
 from service.store.rows import Claim, EventRow, MetricRow
-from service.tables import checkpoints, epoch_now, events, jobs, metrics
+from service.tables import checkpoints, events, jobs, metrics
 
 _SHOWN = [column for column in checkpoints.c if column.name not in ("job_id", "slot")]
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, update
 
+from service.columns import epoch_now
 from service.jobs import NEXT, TERMINAL, FailureClass, JobState
 from service.store.database import Database
 from service.store.moves import announce, move, record
 from service.store.rows import ChildRow
-from service.tables import epoch_now, extensions, jobs, metrics
+from service.tables import extensions, jobs, metrics
 
 
 class Sweeps(Database):

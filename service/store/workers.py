@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
+from service.columns import epoch_now
 from service.store.database import Database, upsert
 from service.store.rows import WorkerRow
-from service.tables import epoch_now, workers
+from service.tables import workers
 
 FORGET_AFTER_SECONDS = 86_400.0
 

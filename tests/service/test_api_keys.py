@@ -12,11 +12,12 @@ from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.columns import epoch_now
 from service.keys import create_key
 from service.scopes import SCHEME, Scope
 from service.settings import Settings
 from service.store import Store
-from service.tables import epoch_now, keys
+from service.tables import keys
 
 ROOT_KEY = "a-bootstrap-key-of-enough-letters"
 PEPPER = "a-pepper-of-enough-letters"
