@@ -33,9 +33,10 @@ check: $(VENV)/.installed-dev  ## Lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format
+format: $(VENV)/.installed-dev  ## Rewrite the sources in the project's format, and what is made of them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m service.policy_schema > clients/python/forgetting_client/policy.schema.json
 
 bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks.divergence

@@ -12,7 +12,7 @@ from service.broker import Bell
 from service.lawbook import Lawbook
 from service.meters import Meters
 from service.middleware import Limits, RequestContext
-from service.routes import adapters, events, gates, health, jobs, laws, results
+from service.routes import adapters, events, gates, health, jobs, laws, policies, results
 from service.schemas.views import Problem
 from service.settings import Settings
 from service.store import Store
@@ -21,7 +21,7 @@ from service.uploads import limits, sweep_uploads
 
 FRAMING_BYTES = 10_000
 """What stands around the files of an upload."""
-NOUNS = (jobs, events, results, gates, adapters, laws, health)
+NOUNS = (jobs, events, results, gates, policies, adapters, laws, health)
 
 
 def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:

@@ -44,8 +44,11 @@ def _require_law(spec: GateSpec, store: Judged | None, *, param: str, metric: st
     [candidate] = spec.adapters
     why = None
     if isinstance(candidate, JobAdapter):
-        if store is not None and not store.points(job=candidate.job):
-            why = f"{candidate.job} has no law points"
+        groups = store.points(job=candidate.job) if store is not None else []
+        steps = {point["step"] for group in groups for point in group.points}
+        if store is not None and not steps & ({candidate.step} if candidate.step else steps):
+            step = f" of step {candidate.step}" if candidate.step else ""
+            why = f"{candidate.job} left no law point{step}"
     elif spec.dataset is None:
         why = "the job has no dataset, whose held-out loss says where on its law the candidate is"
     elif candidate.group is None:

@@ -94,6 +94,9 @@ def gate(
         conditions = Conditions(noise.kl if noise else None, different=different)
         deciding = _deciding(question, side, conditions, exhaustive=exhaustive)
         phases.enter(Phase.SCORING_TUNED)
+        if scored.n_resumed:
+            message = f"{len(scored.windows)} windows were scored before; going on after them"
+            report({"kind": "log", "message": message})
         score(deciding, reader.read, scored, windows, phases.windows(1, 0))
         provenance = question.provenance(side.route, expected.dataset)
         numbers = expected.numbers(question, grafts, provenance, scored.mean("kl"), phases)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from service.gate_reason import reason_of
 
 from service.admission import admit
 from service.digest import json_digest
 from service.errors import ForgettingError, InvalidSpec, UserError
 from service.field_faults import first, listing
+from service.gate_reason import reason_of
 from service.jobs import FailureClass, JobState
 from service.present import rfc3339
 from service.schemas.candidates import PathAdapter

@@ -12,15 +12,16 @@ UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 ACTIVE = str.maketrans({char: f"&#{ord(char)};" for char in string.punctuation})
 PLAIN = str.maketrans(
-    {char: f"&#{ord(char)};" for char in set(string.punctuation) - set(".,;()%-")}
+    {char: f"&#{ord(char)};" for char in set(string.punctuation) - set(".,;:()%-")}
 )
+COLON = re.compile(":(?! )")
 LETTERS = re.compile(r"(?<=[A-Za-z])\.(?=[A-Za-z])")
 
 
 def visible(text: str, *, most: int) -> str:
-    """On one line, at most `most` characters of the original."""
-    shown = "".join(map(_seen, text[:most]))
-    return shown + "…" if len(text) > most else shown
+    """On one line, cut to `most` characters."""
+    shown = "".join(map(_seen, text[: most + 1]))
+    return f"{shown[:most]}…" if len(shown) > most else shown
 
 
 def code(text: str, *, most: int = 80) -> str:
@@ -37,6 +38,7 @@ def prose(text: str, *, most: int) -> str:
     """A sentence in the running text: no markup, no mention, no link."""
     shown = visible(text, most=most).translate(PLAIN)
     shown = LETTERS.sub("&#46;", shown)  # www.… is a link to GitHub
+    shown = COLON.sub("&#58;", shown)  # :tada: is a picture
     return shown.replace("&#64;", "&#64;\u200b").replace("&#35;", "&#35;\u200b")
 
 

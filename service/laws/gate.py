@@ -177,6 +177,8 @@ class Gate:
             refused = (Verdict.NOT_MEASURABLE, why)
         if check.metric in NUMBERS:
             found = numbers.get(check.metric, f"no {check.metric}")
+            if self.exhaustive and self.n_scored < len(self.order) and not isinstance(found, str):
+                refused = refused or (Verdict.INCONCLUSIVE, f"max_windows {self.max_windows} spent")
             verdict, reason = refused or _compare(check, found)
             value = None if isinstance(found, str) else found
             limit = check.fails if check.fails is not None else check.warns

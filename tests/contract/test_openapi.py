@@ -25,6 +25,7 @@ OPERATIONS = {
     ("get", "/v1/jobs/{job_id}/artifacts"): "job_artifacts",
     ("get", "/v1/jobs/{job_id}/artifacts/{name}"): "job_artifact",
     ("post", "/v1/gates"): "create_gate",
+    ("get", "/v1/policies/schema"): "policy_schema",
     ("get", "/v1/gates"): "list_gates",
     ("get", "/v1/gates/{gate_id}"): "show_gate",
     ("post", "/v1/adapters"): "upload_adapter",
@@ -49,12 +50,16 @@ SCHEMAS = {
     "EvaluateSpec",
     "FinetuneSpec",
     "FitRequest",
+    "Gate",
+    "GateResult",
+    "GateSpec",
     "Job",
     "Law",
     "LawPage",
     "Laws",
     "Metrics",
     "Point",
+    "Policy",
     "PredictRequest",
     "Prediction",
     "Problem",
@@ -107,6 +112,14 @@ def test_an_upload_is_documented_with_its_two_files(document: Any) -> None:
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["required"] == ["adapter_config.json", "adapter_model.safetensors"]
     assert {"200", "201"} <= operation["responses"].keys()
+
+
+def test_a_gate_is_documented_in_every_form(document: Any) -> None:
+    content = document["paths"]["/v1/gates/{gate_id}"]["get"]["responses"]["200"]["content"]
+    reports = {"text/markdown", "application/junit+xml", "application/xml"}
+    assert content.keys() == {"application/json", *reports}
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/Gate"}
+    assert "type" not in document["components"]["schemas"]["GateSpec"]["required"]
 
 
 def test_a_spec_is_told_apart_by_its_type(document: Any) -> None:

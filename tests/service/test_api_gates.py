@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.errors import LeaseLost
+from service.policy_schema import policy_schema
 from service.schemas.gate import GateResult
 from service.store import Store
 from tests.gate_results import check, end_gate, gate_result, gate_spec, policy
@@ -181,3 +182,10 @@ def test_verdicts_are_counted_and_never_less(api: TestClient, store: Store) -> N
                 "incomparable": 0.0,
             }.items()
         }
+
+
+def test_the_schema_of_a_policy_is_published(sqlite_api: TestClient) -> None:
+    for path in ("/v1/policies/schema", "/policies/schema"):
+        answer = sqlite_api.get(path)
+        assert answer.headers["content-type"] == "application/schema+json"
+        assert answer.json() == policy_schema()

@@ -248,6 +248,17 @@ def test_numbers_are_compared_as_they_are() -> None:
     assert gate(mean_check(0.5), law)._tests.keys() == {"mean"}
 
 
+def test_a_number_of_the_whole_corpus_is_none_of_a_part() -> None:
+    law = Check("law", "law_residual", fail_above=2.0)
+    numbers = {"law_residual": 0.5}
+    part = run(gate(mean_check(0.5), law, exhaustive=True, max_windows=40), numbers=numbers)
+    assert (part.verdict, part.n_scored) == ("inconclusive", 40)
+    assert {check.id: check.verdict for check in part.checks}["law"] == "inconclusive"
+    whole = run(gate(mean_check(0.5), law, exhaustive=True), numbers=numbers)
+    assert whole.fraction == 1
+    assert {check.id: check.verdict for check in whole.checks}["law"] == "pass"
+
+
 @pytest.mark.parametrize("pause", [8, 40, 104])
 def test_a_resumed_gate_goes_on(pause: int) -> None:
     checks = (mean_check(0.9), Check("a", "same_top", fail_below=SAME_TOP - 0.1))

@@ -11,6 +11,7 @@ from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.session import session_of
 from forgetting_client.command.spec import split
 from forgetting_client.command.submit import EXAMPLES, submit
+from forgetting_client.gate_wire import Gate
 
 app = typer.Typer(
     help="Fine-tune, measure, follow, fetch.", no_args_is_help=True, rich_markup_mode=None
@@ -26,7 +27,7 @@ def list_jobs(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     job_type: Annotated[
-        Literal["finetune", "evaluate", "sweep"] | None,
+        Literal["finetune", "evaluate", "sweep", "gate"] | None,
         typer.Option("--type", help="Only of this type."),
     ] = None,
     base_model: Annotated[str | None, typer.Option(help="Only on this base.")] = None,
@@ -88,10 +89,21 @@ def show_job(context: typer.Context, job_id: JobId) -> None:
             show("", children_table(children, {k: v[-1] for k, v in saved.items() if v}))
             if job["pilot"] and job["status"] == "succeeded":
                 show("", *prophecy(client, job))
+        elif job["type"] == "gate":
+            show_gate(client.gate(job_id))
         elif job["status"] == "succeeded":
             show(*result_tables(client.result(job_id)))
         elif checkpoints := client.checkpoints(job_id):
             show("", checkpoint_table(checkpoints))
+
+
+def show_gate(gate: Gate) -> None:
+    """What decided it, the verdict last; nothing while there is none."""
+    from forgetting_client.command.gate_exit import code_of
+    from forgetting_client.command.gate_page import gate_page, verdict_line
+
+    if gate["verdict"] is not None:
+        show("", *gate_page(gate), verdict_line(gate, code_of(gate)))
 
 
 @app.command("watch")
@@ -100,7 +112,8 @@ def watch(
     job_id: JobId,
     after: Annotated[int | None, typer.Option(help="Only events past this id.")] = None,
 ) -> None:
-    """Follow a job to its end: 0 if all of it succeeded, 4 if not. Ctrl-C leaves it running."""
+    """Follow a job to its end: 0 if all of it succeeded, 4 if not; of a gate its own exit code.
+    Ctrl-C leaves it running."""
     from forgetting_client.command.watch import watch_job
 
     session = session_of(context)
@@ -181,9 +194,12 @@ def result(context: typer.Context, job_id: JobId) -> None:
     session = session_of(context)
     with session.connect() as client:
         measured = client.result(job_id)
-    if session.as_json:
-        emit_json(measured)
-        return
+        if session.as_json:
+            emit_json(measured)
+            return
+        if "verdict" in measured:
+            show_gate(client.gate(job_id))
+            return
     from forgetting_client.command.job_page import result_tables
 
     show(*result_tables(measured))

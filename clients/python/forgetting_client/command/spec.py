@@ -103,6 +103,8 @@ def build(
         put(spec, path, literal(value))
     swept = not SWEPT.isdisjoint(spec)
     implied = "sweep" if swept else "evaluate" if "adapters" in spec else "finetune"
+    if "policy" in spec:
+        implied = "gate"
     spec["type"] = job_type or spec.get("type") or implied
     return spec
 

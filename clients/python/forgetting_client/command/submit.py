@@ -23,7 +23,7 @@ def submit(
         str | None, typer.Argument(metavar="SPEC.json|-", help="The job spec; - is stdin.")
     ] = None,
     job_type: Annotated[
-        Literal["finetune", "evaluate", "sweep"] | None,
+        Literal["finetune", "evaluate", "sweep", "gate"] | None,
         typer.Option("--type", help="Default: what the other flags imply."),
     ] = None,
     base_model: Annotated[str | None, typer.Option(help="Folder name or hub id.")] = None,

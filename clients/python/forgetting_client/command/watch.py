@@ -6,6 +6,8 @@ from typing import Protocol, TextIO
 
 from forgetting_client.client import ForgettingClient
 from forgetting_client.command.faults import INTERRUPTED, NOT_MEASURED, OK
+from forgetting_client.command.gate_exit import code_of
+from forgetting_client.command.gate_page import verdict_line
 from forgetting_client.command.output import clean, console, emit_json, say
 from forgetting_client.command.picture import Picture, numbers
 from forgetting_client.command.pilot_page import prophecy
@@ -27,7 +29,8 @@ def watch_job(
     after: int | None = None,
     as_json: bool = False,
 ) -> int:
-    """Exit code: 0 succeeded, 4 it or a child of it failed or was cancelled; 130 after Ctrl-C."""
+    """Exit code: 0 succeeded, 4 it or a child of it failed or was cancelled; of a gate the code of
+    its verdict; 130 after Ctrl-C."""
     if job["status"] == "queued" and not as_json:
         warn_of_no_worker(client)
     try:
@@ -45,6 +48,8 @@ def watch_job(
         for line in epilogue(client, job):
             stream.write(clean(line) + "\n")
         stream.flush()
+    if job["type"] == "gate" and job["status"] == "succeeded":
+        return code_of(client.gate(job["id"]))
     return OK if job["status"] == "succeeded" and not shortfall(job) else NOT_MEASURED
 
 
@@ -66,7 +71,12 @@ def epilogue(client: ForgettingClient, job: Job) -> Iterator[str]:
         yield f"{error.get('param')}: {error['detail']}" if error.get("param") else error["detail"]
     if lost := shortfall(job):
         yield lost
-    if job["status"] == "succeeded" and job["type"] != "sweep":
+    if job["type"] == "gate" and job["status"] == "succeeded":
+        gate = client.gate(job["id"])
+        yield str(gate["reason"])
+        yield verdict_line(gate, code_of(gate))
+        yield f"All of it: forgetting jobs show {job['id']}"
+    elif job["status"] == "succeeded" and job["type"] != "sweep":
         result = client.result(job["id"])
         for name in ("kl", "ce_soft", "same_top"):
             one = result[name]

@@ -72,9 +72,12 @@ def progress(job: Job) -> str:
 
 
 def standing(job: Job) -> str:
-    """The status, with how far the present phase, or a sweep as a whole, is: `running 27%`."""
+    """The status, with how far the present phase, or a sweep as a whole, is: `running 27%`. Of a
+    gate what it came to: `succeeded: fail`."""
     if job.get("cancel_requested"):
         return status(job)
+    if job["status"] == "succeeded" and job["verdict"]:
+        return f"{status(job)}: {job['verdict'].replace('_', ' ')}"
     if job["status"] == "running" and job.get("work"):
         return f"{status(job)} {job['work']['share_done']:.0%}"  # type: ignore[index]
     part = job["progress"]
@@ -106,7 +109,7 @@ def status(job: Job) -> str:
 def subject(job: Job) -> str:
     """What the job is about, in a few words: the recipe's one or two telling fields."""
     spec = job["spec"]
-    if job["type"] == "evaluate":
+    if "adapters" in spec:
         return ", ".join(map(adapter, spec["adapters"][:2])) + (
             f" and {len(spec['adapters']) - 2} more" if len(spec["adapters"]) > 2 else ""
         )
