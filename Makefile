@@ -44,6 +44,7 @@ bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/READM
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.real_sweep
 	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.gate_wall
 
 replicate-paper: $(VENV)/.installed-demo  ## Print the paper's sweep as a spec, and its GPU hours; SUBMIT=1 sends it
 	$(BIN)/python -m demo.replicate_paper $(if $(SUBMIT),--submit)

@@ -2,7 +2,7 @@
 
 An adapter is trained on the tiny base for a minute, the full pass over all articles of WikiText-103
 test measures it, and gates ask whether it is above a limit that makes its true value the given
-multiple. Run: python -m benchmarks.gate_wall --data FOLDER
+multiple. Run: python -m benchmarks.gate_wall
 """
 
 import argparse
@@ -21,7 +21,9 @@ from service.schemas.spec import EvaluateSpec, FinetuneSpec, GateSpec
 from service.settings import Settings
 from worker.run import execute
 
-BASE = Path(__file__).parent.parent / "demo" / "tiny_base"
+ROOT = Path(__file__).parent.parent
+BASE = ROOT / "demo" / "tiny_base"
+DATA = Path(os.environ.get("FORGETTING_DATA", ROOT.parent / "shared" / "data"))
 RATIOS = (0.5, 0.9, 1.1)
 SCORING = ("scoring_base", "scoring_tuned")
 EVALUATION = {"corpus": "wikitext-103-raw-test.txt", "context": 128}
@@ -108,11 +110,11 @@ def scoring(result: Result | GateResult) -> float:
 
 def main(show: Callable[[str], None]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=os.environ.get("FORGETTING_DATA"))
+    parser.add_argument("--data", type=Path, default=DATA)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), Path(asked.data))
+        bench = Bench(Path(folder), asked.data)
         for line in table(bench, bench.train()):
             show(line)
 

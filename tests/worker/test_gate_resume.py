@@ -54,15 +54,13 @@ def test_resumed_is_uninterrupted_to_the_bit(place: Place, cold: bool) -> None:
         settings = settings.model_copy(update={"cache_dir": place.root / "empty"})
     whole = execute(spec(place), place.root / f"whole-{cold}", ignore, settings=settings)
     folder = place.root / f"parts-{cold}"
-    for at in (2, 4):
+    for at in (3,) if cold else (2, 4):
         stop = StopAfter(at, folder)
         with pytest.raises(Released):
             execute(spec(place), folder, ignore, stop=stop, settings=settings)
         assert len(batches(folder)) == at
-        # Whoever asks meanwhile fills the cache; a gate that began without it stays without.
-        if cold:
-            place.measure("mild")
-            settings = place.settings
+        # As if somebody had filled the cache meanwhile: a gate that began without stays without.
+        settings = place.settings
     resumed = execute(spec(place), folder, ignore, settings=settings)
     assert isinstance(whole, GateResult)
     assert isinstance(resumed, GateResult)
