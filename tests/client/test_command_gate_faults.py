@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from service.app import create_app
+from service.broker import Doorbell
 from tests.client.answering import Asked, Reply, answering
 from tests.client.conftest import SilentBell, listening
 from tests.client.gated import POLICY, ended, line, run, worker
@@ -70,6 +71,18 @@ def test_a_wrong_key(service, tmp_path) -> None:
         ran = run(line(), url, tmp_path, FORGETTING_API_KEY="wrong")
     nothing_said_of_the_adapter(ran)
     assert "FORGETTING_API_KEY" in ran.stderr
+
+
+def test_redis_gone_and_no_worker_hears_of_the_gate(service, tmp_path) -> None:
+    bell = Doorbell("redis://127.0.0.1:1/0")
+    bell.start()
+    try:
+        with listening(create_app(service.store, service.settings, bell)) as url:
+            ran = run(line("--timeout", "3"), url, tmp_path)
+    finally:
+        bell.stop()
+    nothing_said_of_the_adapter(ran)
+    assert "has no verdict after 3 s; it goes on." in ran.stderr
 
 
 def test_a_service_that_is_killed_while_the_gate_runs(service, tmp_path) -> None:

@@ -3,15 +3,17 @@ own stands for, or missing."""
 
 import json
 import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.client.gated import ended, environment, line, run
+from tests.client.gated import POLICY, ended, environment, line, run
 
 GATE = """
-import json, pathlib
+import json, pathlib, time
 
 class Fault(Exception):
     def __init__(self, **problem):
@@ -23,6 +25,8 @@ def gate(spec, *, report, roots):
     wanted = spec["metadata"]["do"]
     if wanted == "refuse":
         raise AssertionError("refused after it began")
+    if wanted == "wait":
+        time.sleep(60)
     if wanted == "fail":
         raise Fault(**{"code": "corpus_unreadable", "class": "user", "detail": "no text in it"})
     if wanted == "torch":
@@ -81,3 +85,24 @@ def test_the_same_table_and_reports_as_from_a_service(service, address, tmp_path
     assert here.returncode == there.returncode == 1
     assert here.stdout.splitlines()[1:] == there.stdout.splitlines()[1:]
     assert '<failure type="fail"' in (tmp_path / "gate.xml").read_text()
+
+
+def test_the_time_limit_holds_here_too(tmp_path) -> None:
+    ran = local(tmp_path, OWN, "--set", "metadata.do=wait", "--timeout", "1")
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert "There is no verdict after 1 s. What was scored is kept" in ran.stderr
+
+
+def test_ctrl_c_says_that_what_was_scored_is_kept(tmp_path) -> None:
+    (tmp_path / "forgetting.yml").write_text(POLICY)
+    path = installed(tmp_path, OWN)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    words = line("--local", "--set", "metadata.do=wait")
+    gating = subprocess.Popen(words, cwd=tmp_path, env=environment("", PYTHONPATH=path), **pipes)
+    assert gating.stderr is not None
+    while "scoring" not in gating.stderr.readline():
+        assert gating.poll() is None
+    gating.send_signal(signal.SIGINT)
+    stdout, stderr = gating.communicate(timeout=30)
+    assert (gating.returncode, stdout) == (130, "")
+    assert "Stopped. What was scored is kept: the same command goes on from there." in stderr

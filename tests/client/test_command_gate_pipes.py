@@ -12,7 +12,8 @@ BROKEN = "raise RuntimeError('a fault of our own')\n"
 
 def shell(line: str, url: str, **more: str) -> subprocess.CompletedProcess[str]:
     options = {"shell": True, "executable": "/bin/bash", "capture_output": True, "text": True}
-    return subprocess.run(line, env=environment(url, **more), timeout=90, **options)
+    buffered = environment(url, **{"PYTHONUNBUFFERED": "", **more})
+    return subprocess.run(line, env=buffered, timeout=90, **options)
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1)])
@@ -50,8 +51,9 @@ def test_a_terminal_of_ascii_shows_the_table(service, address) -> None:
 
 
 def test_help_into_a_closed_pipe_is_no_verdict() -> None:
-    line = f"{FORGETTING} gate --help | true; exit ${{PIPESTATUS[0]}}"
-    assert shell(line, "http://x").returncode in {0, 4, 141}
+    for words, codes in (("--help", {0, 4}), ("gate --help", {0, 141})):
+        line = f"{FORGETTING} {words} | true; exit ${{PIPESTATUS[0]}}"
+        assert shell(line, "http://x").returncode in codes
     assert shell(f"{FORGETTING} gate --help >/dev/full", "http://x").returncode == 4
 
 
