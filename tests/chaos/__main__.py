@@ -72,6 +72,9 @@ def chaos(
                 said = f"{len(place.faults)} faults, {len(clients.accepted)} jobs accepted"
                 sys.stderr.write(f"{database}: {said}\n")
 
+        if len(clients.accepted) < n_jobs:
+            raise RuntimeError(f"only {len(clients.accepted)} of {n_jobs} jobs were accepted")
+
         def settled() -> bool:
             _look(place.store, clients)
             return clients.n_open == 0

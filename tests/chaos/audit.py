@@ -96,7 +96,7 @@ def audit(
     for job_id, row in rows.items():
         ends = [e for e in store.events(job_id) if e.kind == "done"]
         expected = 1 if row.state is JobState.SUCCEEDED else 0
-        if len(ends) > 1 or points[job_id] != expected or executed[job_id] < expected:
+        if len(ends) > 1 or points[_run_of(row)] != expected or executed[job_id] < expected:
             doubled.append(job_id)
     doubled += [job_id for job_id in rows if job_id not in set(accepted.values())]
     missing = [job_id for job_id in accepted.values() if job_id not in rows]
@@ -120,6 +120,11 @@ def audit(
         submit=_quantiles(submit_seconds),
         seconds=seconds,
     )
+
+
+def _run_of(row: JobRow) -> str:
+    """The name of the job's one law point."""
+    return row.id if row.type == "finetune" else str(row.spec["adapters"][0]["run"])
 
 
 def _recoveries(store: Store, faults: list[tuple[float, str, str | None]]) -> list[float]:

@@ -1,11 +1,16 @@
 """Clients that submit until they are answered, some of whom change their mind."""
 
+import json
 import random
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import httpx2
+import numpy as np
+from safetensors.numpy import save_file
 
 from tests.e2e.house import finetune
 
@@ -13,6 +18,32 @@ AHEAD = 40
 """Jobs that may wait or run before clients hold back."""
 DEEDS = {"nothing": 0.9, "die_once": 0.05, "blame": 0.03, "die": 0.02}
 CANCELLED = 0.04
+FINETUNES = 0.25
+ADAPTER = "theirs"
+
+
+def submission(key: str, deed: str) -> dict[str, Any]:
+    """One in four is a finetune, whose child begins anew; the others share warm children. Each
+    leaves one law point: a finetune's run is its job, an evaluation's the key."""
+    metadata = {"deed": deed}
+    if random.Random(f"{key} kind").random() < FINETUNES:
+        return finetune(metadata=metadata)
+    adapter = {"path": ADAPTER, "group": "chaos", "run": key, "step": 1}
+    body = {"type": "evaluate", "adapters": [adapter], "metadata": metadata, "max_length": 48}
+    return body | {name: finetune()[name] for name in ("base_model", "dataset", "evaluation")}
+
+
+def write_adapter(folder: Path) -> None:
+    """Small, and of a shape that the demo's base has a place for."""
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    shapes = {f"{name}.lora_A.weight": (2, 128), f"{name}.lora_B.weight": (128, 2)}
+    folder.mkdir()
+    save_file(
+        {key: np.zeros(shape, np.float32) for key, shape in shapes.items()},
+        folder / "adapter_model.safetensors",
+    )
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 class Clients:
@@ -78,7 +109,7 @@ class Clients:
 
     def _submit(self, http: httpx2.Client, rng: random.Random, key: str) -> str:
         deed = random.Random(key).choices(list(DEEDS), list(DEEDS.values()))[0]
-        body = finetune(metadata={"deed": deed})
+        body = submission(key, deed)
         while True:
             asked = time.monotonic()
             try:

@@ -18,6 +18,7 @@ import redis
 from service.settings import Settings
 from service.store import Store
 from tests.chaos.child import LEDGER
+from tests.chaos.clients import ADAPTER, write_adapter
 from tests.chaos.parts import Part, closing, environment, free_port, module, until
 from tests.e2e.house import ROOT, write_data
 from tests.servers import postgres_program, redis_program
@@ -133,6 +134,7 @@ def town(database: str, **settings: str) -> Iterator[Town]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forgetting-chaos-")))
         write_data(folder)
+        write_adapter(folder / ADAPTER)
         program = None
         if database == "postgresql":
             program = stack.enter_context(postgres_program(fsync="on"))
@@ -157,7 +159,7 @@ def town(database: str, **settings: str) -> Iterator[Town]:
             FORGETTING_HOME=str(folder / "home"),
             FORGETTING_DATABASE_URL=url,
             FORGETTING_REDIS_URL=redis_url,
-            FORGETTING_MODEL_ROOTS=json.dumps([str(ROOT / "demo")]),
+            FORGETTING_MODEL_ROOTS=json.dumps([str(ROOT / "demo"), str(folder)]),
             FORGETTING_DATA_ROOTS=json.dumps([str(folder)]),
             **{LEDGER: str(folder / "ledger")},
         )
