@@ -115,6 +115,29 @@ def closing(parts: list[Part]) -> Iterator[list[Part]]:
             part.close()
 
 
+# Its stdin closes when whoever holds the other end dies, even by SIGKILL.
+LEFTOVERS = """
+import sys, psutil
+sys.stdin.read()
+for one in psutil.process_iter(["cwd"]):
+    if (one.info["cwd"] or "").startswith(tuple(sys.argv[1:])):
+        one.kill()
+"""
+
+
+@contextlib.contextmanager
+def outlived_by_none(*folders: Path) -> Iterator[None]:
+    """Processes in these folders end with us, whatever becomes of us."""
+    line = [sys.executable, "-c", LEFTOVERS, *map(str, folders)]
+    watch = subprocess.Popen(line, stdin=subprocess.PIPE, start_new_session=True)
+    assert watch.stdin is not None
+    try:
+        yield
+    finally:
+        watch.stdin.close()
+        watch.wait()
+
+
 def until(true: Callable[[], object], seconds: float, what: str) -> None:
     """Asks again and again; a database that is away says neither yes nor no."""
     deadline = time.monotonic() + seconds

@@ -19,7 +19,15 @@ from service.settings import Settings
 from service.store import Store
 from tests.chaos.child import LEDGER
 from tests.chaos.clients import ADAPTER, write_adapter
-from tests.chaos.parts import Part, closing, environment, free_port, module, until
+from tests.chaos.parts import (
+    Part,
+    closing,
+    environment,
+    free_port,
+    module,
+    outlived_by_none,
+    until,
+)
 from tests.e2e.house import ROOT, write_data
 from tests.servers import postgres_program, redis_program
 
@@ -138,6 +146,8 @@ def town(database: str, **settings: str) -> Iterator[Town]:
         program = None
         if database == "postgresql":
             program = stack.enter_context(postgres_program(fsync="on"))
+        places = [folder, *([] if program is None else [program.popen["cwd"]])]
+        stack.enter_context(outlived_by_none(*places))
         parts = stack.enter_context(closing([]))
         server: Part | None = None
         url = f"sqlite:///{folder / 'chaos.sqlite3'}"
