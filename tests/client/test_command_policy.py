@@ -93,7 +93,7 @@ def test_faults_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_schema_is_printed_for_editors() -> None:
     ran = command("schema")
-    assert (ran.exit_code, json.loads(ran.stdout)["title"]) == (0, "Policy")
+    assert (ran.exit_code, json.loads(ran.stdout)["title"]) == (0, "Forgetting policy")
 
 
 def test_numbers_are_what_everybody_reads(tmp_path: Path) -> None:
