@@ -28,6 +28,7 @@ from forgetting_client.wire import (
     Health,
     Job,
     Metrics,
+    ModelCheck,
     Readiness,
     Result,
 )
@@ -188,6 +189,21 @@ class ForgettingClient(AdapterMethods, GateMethods, LawMethods):
             if error.code == "not_ready" and "checks" in error.details:
                 return cast(Readiness, error.details)
             raise
+
+    def check_model(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        dtype: Literal["bfloat16", "float32"] | None = None,
+        rank: int | None = None,
+        max_length: int | None = None,
+        gpu_bytes: int | None = None,
+    ) -> ModelCheck:
+        """Can jobs use this base there, and will it fit? A refusal is a line of the answer."""
+        params: dict[str, Any] = {"model": model, "revision": revision, "dtype": dtype}
+        params |= {"rank": rank, "max_length": max_length, "gpu_bytes": gpu_bytes}
+        return cast(ModelCheck, self._connection.object("GET", "v1/models/check", params=params))
 
     def _list(self, path: str, **options: Any) -> list[Any]:
         return object_list(self._connection, "data", "GET", path, **options)
