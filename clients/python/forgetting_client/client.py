@@ -18,6 +18,7 @@ from forgetting_client.download import download
 from forgetting_client.errors import ServiceError
 from forgetting_client.follow import follow
 from forgetting_client.gate_methods import GateMethods
+from forgetting_client.key_methods import KeyMethods
 from forgetting_client.law_methods import LawMethods
 from forgetting_client.pages import object_list, pages, segment
 from forgetting_client.waiting import key_header, wait_for
@@ -34,7 +35,7 @@ from forgetting_client.wire import (
 )
 
 
-class ForgettingClient(AdapterMethods, GateMethods, LawMethods):
+class ForgettingClient(AdapterMethods, GateMethods, KeyMethods, LawMethods):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 
