@@ -22,6 +22,7 @@ from service.routes import (
     keys,
     laws,
     limits,
+    models,
     policies,
     results,
 )
@@ -34,7 +35,7 @@ from service.uploads import sweep_uploads
 
 FRAMING_BYTES = 10_000
 """What stands around the files of an upload."""
-NOUNS = (jobs, events, results, gates, policies, adapters, laws, keys, limits, health)
+NOUNS = (jobs, events, results, gates, policies, adapters, laws, keys, limits, models, health)
 
 
 def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:

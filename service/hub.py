@@ -120,6 +120,11 @@ def require_dataset(
         HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
 
 
+def is_cached(name: str, revision: str | None, *, cache_dir: Path = Path(HF_HUB_CACHE)) -> bool:
+    """Whether the model lies whole on this machine."""
+    return cached_snapshot(name, revision, cache_dir=cache_dir) is not None
+
+
 def cached_snapshot(name: str, revision: str | None, *, cache_dir: Path) -> Path | None:
     """Folder of the downloaded model, if it is whole: its config and every file of its weights."""
     found = try_to_load_from_cache(name, "config.json", cache_dir=cache_dir, revision=revision)

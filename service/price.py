@@ -43,7 +43,7 @@ def tokens_of(spec: Spec, settings: Settings) -> int:
     is_file = corpus is not None and corpus.is_file()
     measured = corpus.stat().st_size // BYTES_PER_TOKEN if corpus and is_file else HUB_TOKENS
     if isinstance(spec, CandidatesSpec):
-        return measured * (len(spec.adapters) + 1)
+        return measured * (len(spec.every_adapter) + 1)
     runs = children_of(spec) if isinstance(spec, SweepSpec) else [spec]
     trained = sum(
         run.training.max_steps * run.training.batch_size * run.training.max_length for run in runs

@@ -224,6 +224,15 @@ verdict_counts = Table(
     Column("n", BigInteger, nullable=False),
 )
 
+tallies = Table(
+    "tallies",
+    metadata,
+    # Counters of what results said: name, and labels as a JSON list.
+    Column("name", String(64), primary_key=True),
+    Column("labels", String(1024), primary_key=True),
+    Column("value", Double, nullable=False),
+)
+
 keys = Table(
     "keys",
     metadata,

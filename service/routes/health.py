@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service import problems
 from service.errors import NotFound
 from service.readiness import readiness
-from service.routes.wiring import Ring, Stored
+from service.routes.wiring import Called, Ring, Stored
 from service.schemas.views import Health, ProblemKind, Readiness
 from service.scopes import Scope, needs
 
@@ -37,9 +37,10 @@ def readyz(request: Request, store: Stored, ring: Ring) -> Response:
 
 
 @router.get("/metrics", operation_id="metrics", openapi_extra=READ, response_class=Response)
-def metrics(request: Request) -> Response:
-    """Prometheus text."""
-    return Response(request.app.state.meters.text(), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request, caller: Called) -> Response:
+    """Prometheus text; what names owners, for `admin` only."""
+    text = request.app.state.meters.text(owners=caller.is_admin)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/problems/{code}", operation_id="problem_kind", openapi_extra=READ)

@@ -29,6 +29,7 @@ from service.store.rows import (
 )
 from service.store.stops import Stops
 from service.store.sweeps import Sweeps
+from service.store.tallies import Tallies
 from service.store.verdicts import Verdicts
 from service.store.workers import Workers
 
@@ -55,6 +56,7 @@ class Store(
     Reports,
     Outcomes,
     Verdicts,
+    Tallies,
     Points,
     Laws,
     Adapters,

@@ -15,6 +15,7 @@ from service.store.outcomes import write_outcome
 from service.store.reports import write_reports
 from service.store.rows import Claim, PointGroup
 from service.store.sweeps import follow
+from service.store.tallies import count_result
 from service.tables import jobs
 
 
@@ -97,6 +98,7 @@ class Attempts(Database):
             )
             write_outcome(connection, claim, result, points=points, artifacts=artifacts)
             follow(connection, ended.sweep_id)
+            count_result(connection, claim.job_id, result)
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, retry: bool = False) -> None:
         """End in failure; with `retry`, queue again while the budget of failures lasts."""

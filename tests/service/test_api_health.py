@@ -1,5 +1,7 @@
 """Probes, metrics, request ids, and what the service says when it fails."""
 
+import io
+import json
 import logging
 from typing import Any
 
@@ -9,6 +11,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.broker import Doorbell
+from service.logs import Lines
 from service.readiness import readiness
 from service.settings import Settings
 from service.store import Store
@@ -52,13 +55,15 @@ def test_a_lost_database_is_named(sqlite_store: Store, roots: Any, bell: Any) ->
 
 
 def test_a_lost_database_is_a_503_problem(
-    sqlite_store: Store, sqlite_api: TestClient, roots: Any
+    sqlite_store: Store, api_settings: Settings, bell: Any
 ) -> None:
-    for path in (roots / "home").glob("forgetting.sqlite3*"):
+    # Not entered, so that no sweeper runs: its thread would make the file anew between two steps.
+    client = TestClient(create_app(sqlite_store, api_settings, bell))
+    for path in api_settings.home.glob("forgetting.sqlite3*"):
         path.unlink()
-    (roots / "home" / "forgetting.sqlite3").mkdir()
+    (api_settings.home / "forgetting.sqlite3").mkdir()
     sqlite_store.dispose()  # last: a pooled connection would go on reading the unlinked file
-    answer = sqlite_api.get("/jobs")
+    answer = client.get("/jobs")
     assert (answer.status_code, answer.json()["code"]) == (503, "system_fault")
     assert float(answer.headers["Retry-After"]) > 0
 
@@ -78,11 +83,11 @@ def test_metrics_count_jobs_workers_and_requests(
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert found["forgetting_jobs", ("status", "queued"), ("type", "finetune")] == 1
-    assert found["forgetting_jobs", ("status", "succeeded"), ("type", "finetune")] == 1
-    assert found[("forgetting_workers_alive",)] == 1
-    assert 0 < found[("forgetting_queue_wait_seconds",)] < 60
-    name = "forgetting_http_requests_total"
+    assert found["fgt_jobs", ("status", "queued"), ("type", "finetune")] == 1
+    assert found["fgt_jobs", ("status", "succeeded"), ("type", "finetune")] == 1
+    assert found[("fgt_workers_alive",)] == 1
+    assert 0 < found[("fgt_queue_wait_seconds",)] < 60
+    name = "fgt_http_requests_total"
     assert found[name, ("method", "POST"), ("path", "/jobs"), ("status", "202")] == 2
     assert found[name, ("method", "GET"), ("path", "/jobs/{job_id}"), ("status", "404")] == 1
     assert found[name, ("method", "GET"), ("path", "unmatched"), ("status", "404")] == 1
@@ -123,7 +128,7 @@ def test_nul_in_an_address(api: TestClient) -> None:
 
 
 def test_an_unforeseen_fault_is_a_problem_and_is_logged(
-    sqlite_store: Store, api_settings: Settings, bell: Any, caplog: pytest.LogCaptureFixture
+    sqlite_store: Store, api_settings: Settings, bell: Any
 ) -> None:
     app = create_app(sqlite_store, api_settings, bell)
 
@@ -131,13 +136,22 @@ def test_an_unforeseen_fault_is_a_problem_and_is_logged(
     def breaks() -> None:
         raise ZeroDivisionError("secret detail")
 
-    with TestClient(app, raise_server_exceptions=False) as client, caplog.at_level(logging.ERROR):
-        answer = client.get("/breaks", headers={"x-request-id": "find-me"})
+    written = io.StringIO()
+    ours = logging.StreamHandler(written)
+    ours.setFormatter(Lines(frozenset(), as_json=True))
+    logging.getLogger().addHandler(ours)
+    try:
+        with TestClient(app, raise_server_exceptions=False) as client:
+            answer = client.get("/breaks", headers={"x-request-id": "find-me"})
+    finally:
+        logging.getLogger().removeHandler(ours)
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "find-me"
     assert answer.json()["code"] == "internal_error"
     assert "secret detail" not in answer.text
-    assert any("find-me" in record.getMessage() for record in caplog.records)
+    [line] = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert line["request_id"] == "find-me"
+    assert "ZeroDivisionError: secret detail" in line["exception"]
 
 
 @pytest.mark.parametrize(

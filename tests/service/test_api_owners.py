@@ -23,24 +23,23 @@ ALL_BUT_ADMIN = set(Scope) - {Scope.ADMIN}
 
 
 @pytest.fixture
-def web(
-    sqlite_store: Store, api_settings: Settings, bell: object, roots: Path
-) -> Iterator[TestClient]:
+def web(store: Store, api_settings: Settings, bell: object, roots: Path) -> Iterator[TestClient]:
+    """Over SQLite and over PostgreSQL."""
     keyed = api_settings.model_copy(
         update={"api_key": SecretStr("a-bootstrap-key-of-enough-letters")}
     )
-    with TestClient(create_app(sqlite_store, keyed, bell)) as client:
+    with TestClient(create_app(store, keyed, bell)) as client:
         yield client
 
 
 @pytest.fixture
-def mine(sqlite_store: Store, api_settings: Settings) -> dict[str, str]:
-    return key_of(sqlite_store, api_settings, "mine")
+def mine(store: Store, api_settings: Settings) -> dict[str, str]:
+    return key_of(store, api_settings, "mine")
 
 
 @pytest.fixture
-def theirs(sqlite_store: Store, api_settings: Settings) -> dict[str, str]:
-    return key_of(sqlite_store, api_settings, "theirs")
+def theirs(store: Store, api_settings: Settings) -> dict[str, str]:
+    return key_of(store, api_settings, "theirs")
 
 
 def key_of(store: Store, settings: Settings, owner: str) -> dict[str, str]:
@@ -49,20 +48,18 @@ def key_of(store: Store, settings: Settings, owner: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def ids(
-    web: TestClient, sqlite_store: Store, mine: dict[str, str], finetune: Json, roots: Path
-) -> Json:
+def ids(web: TestClient, store: Store, mine: dict[str, str], finetune: Json, roots: Path) -> Json:
     """One of everything, mine: a finished job, a sweep, an adapter, a law, a group."""
     job = web.post("/v1/jobs", json=finetune, headers=mine | {"Idempotency-Key": "one"}).json()
-    assert run_next(sqlite_store) == job["id"]
+    assert run_next(store) == job["id"]
     sweep = web.post(
         "/v1/jobs",
         json=finetune | {"type": "sweep", "ranks": [4, 8, 16], "seeds": [1, 2]},
         headers=mine,
     ).json()
     for _ in range(6):
-        run_next(sqlite_store)
-    child = sqlite_store.list_jobs(sweep=sweep["id"])[0][0].id
+        run_next(store)
+    child = store.list_jobs(sweep=sweep["id"])[0][0].id
     folder = write_adapter(roots / "sent")
     sent = web.post(
         "/v1/adapters", params={"base_model": "tiny"}, files=files_of(folder), headers=mine
@@ -84,13 +81,13 @@ def ids(
 
 
 def test_every_route_with_an_id_says_not_found_to_another_owner(
-    web: TestClient, sqlite_store: Store, ids: Json, theirs: dict[str, str], mine: dict[str, str]
+    web: TestClient, store: Store, ids: Json, theirs: dict[str, str], mine: dict[str, str]
 ) -> None:
     bodies = {
         "/v1/laws/{law_id}/predict": {"rank": 8, "step": 50},
         "/v1/laws/{law_id}/plan": {"max_forgetting": 1.0},
     }
-    before = sqlite_store.list_jobs(limit=100)
+    before = store.list_jobs(limit=100)
     tried = set()
     for path, methods in web.app.openapi()["paths"].items():  # type: ignore[attr-defined]
         named = set(re.findall(r"\{(\w+)\}", path)) & {"job_id", "law_id", "adapter_id", "gate_id"}
@@ -106,7 +103,7 @@ def test_every_route_with_an_id_says_not_found_to_another_owner(
                 assert answer.json()["title"] == nobody.json()["title"]
                 tried.add((method, path))
     assert len(tried) >= 18
-    assert sqlite_store.list_jobs(limit=100) == before
+    assert store.list_jobs(limit=100) == before
     for kind in ("jobs", "laws", "adapters"):
         [own] = {"jobs": ["job_id"], "laws": ["law_id"], "adapters": ["adapter_id"]}[kind]
         assert web.get(f"/v1/{kind}/{ids[own]}", headers=mine).status_code == 200

@@ -18,6 +18,7 @@ from forgetting_client.download import download
 from forgetting_client.errors import ServiceError
 from forgetting_client.follow import follow
 from forgetting_client.gate_methods import GateMethods
+from forgetting_client.key_methods import KeyMethods
 from forgetting_client.law_methods import LawMethods
 from forgetting_client.pages import object_list, pages, segment
 from forgetting_client.waiting import key_header, wait_for
@@ -28,12 +29,13 @@ from forgetting_client.wire import (
     Health,
     Job,
     Metrics,
+    ModelCheck,
     Readiness,
     Result,
 )
 
 
-class ForgettingClient(AdapterMethods, GateMethods, LawMethods):
+class ForgettingClient(AdapterMethods, GateMethods, KeyMethods, LawMethods):
     """One service. Address and key come from the arguments, else FORGETTING_URL and
     FORGETTING_API_KEY; the default address is http://127.0.0.1:8000.
 
@@ -188,6 +190,21 @@ class ForgettingClient(AdapterMethods, GateMethods, LawMethods):
             if error.code == "not_ready" and "checks" in error.details:
                 return cast(Readiness, error.details)
             raise
+
+    def check_model(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        dtype: Literal["bfloat16", "float32"] | None = None,
+        rank: int | None = None,
+        max_length: int | None = None,
+        gpu_bytes: int | None = None,
+    ) -> ModelCheck:
+        """Can jobs use this base there, and will it fit? A refusal is a line of the answer."""
+        params: dict[str, Any] = {"model": model, "revision": revision, "dtype": dtype}
+        params |= {"rank": rank, "max_length": max_length, "gpu_bytes": gpu_bytes}
+        return cast(ModelCheck, self._connection.object("GET", "v1/models/check", params=params))
 
     def _list(self, path: str, **options: Any) -> list[Any]:
         return object_list(self._connection, "data", "GET", path, **options)

@@ -245,3 +245,24 @@ class Readiness(TypedDict):
 
     status: Literal["ready", "not_ready"]
     checks: dict[str, Check]
+
+
+class ModelLine(TypedDict):
+    name: str
+    ok: bool
+    found: str
+    mend: str | None
+
+
+class ModelCheck(TypedDict):
+    """Whether jobs can use a base, and what it takes, in bytes. Null: not known after a refusal."""
+
+    model: str
+    revision: str | None
+    ok: bool
+    parameters: int | None
+    trained_parameters: int | None
+    scoring_bytes: int | None
+    training_bytes: int | None
+    disk_bytes: int | None
+    checks: list[ModelLine]

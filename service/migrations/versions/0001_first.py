@@ -96,6 +96,13 @@ def upgrade() -> None:
     op.create_index("ix_laws_group", "laws", ["group"])
     op.create_index("ix_laws_series", "laws", ["series"])
     op.create_table(
+        "tallies",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("labels", sa.String(length=1024), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "labels", name="pk_tallies"),
+    )
+    op.create_table(
         "verdict_counts",
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
@@ -252,6 +259,7 @@ def downgrade() -> None:
     op.drop_table("keys")
     op.drop_table("workers")
     op.drop_table("verdict_counts")
+    op.drop_table("tallies")
     op.drop_table("laws")
     op.drop_table("jobs")
     op.drop_table("groups")

@@ -14,6 +14,7 @@ from forgetting_client.command import (
     doctor,
     gate,
     jobs,
+    keys,
     laws,
     policy,
     policy_init,
@@ -108,6 +109,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(laws.app, name="laws")
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 app.command("gate", epilog=gate.EPILOG)(gate.gate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)

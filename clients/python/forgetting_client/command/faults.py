@@ -17,7 +17,8 @@ ADVICE: dict[type[errors.ForgettingError], str] = {
     "--server or FORGETTING_URL.",
     errors.UnexpectedReply: "Check --server or FORGETTING_URL; `forgetting doctor` tells more.",
     errors.Unauthorized: "Set FORGETTING_API_KEY to a key of this service.",
-    errors.InsufficientScope: "`forgetting-service keys create --scope …` makes a key that may.",
+    errors.InsufficientScope: "`forgetting keys create --scope …`, with a key that has "
+    "admin, makes a key that may.",
     errors.QuotaExceeded: "`GET /v1/limits` shows what the key's owner may spend.",
     errors.TooManyJobs: "`forgetting jobs list --status queued` tells which jobs wait.",
     errors.RateLimited: "Send fewer requests; `GET /v1/limits` shows how many are allowed.",
