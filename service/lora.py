@@ -171,6 +171,9 @@ def misfit(
     other = _partner(name, is_a=is_a)
     if other not in tensors:
         return f"{other[:256]} is missing"
+    theirs = tensors[other].shape
+    if len(theirs) == 2 and theirs[1 if is_a else 0] != inner:
+        return f"rank {inner}, where {other[:256]} has {theirs[1 if is_a else 0]}"
     if not judged:
         return None
     rows, columns = weight.shape

@@ -170,11 +170,14 @@ def read_header(
         raise error(f"{path.name} has a damaged header", param=param) from cause
     if not tensors:
         raise error(f"{path.name} holds no tensor", param=param)
-    end = max(header.offsets[1] for header in tensors.values())
-    if end != size - 8 - length:
-        said = (
-            f"{path.name} is cut short: {size - 8 - length} bytes of data, its header wants {end}"
-        )
+    end, held = max(header.offsets[1] for header in tensors.values()), size - 8 - length
+    if end > held:
+        torn = min((h.offsets, name) for name, h in tensors.items() if h.offsets[1] > held)[1][:256]
+        said = f"{path.name} is cut short: {held} bytes of data, its header wants {end}; "
+        said += f"{torn} is the first tensor that is not whole"
+        raise error(said, param=param, tensor=torn)
+    if end < held:
+        said = f"{path.name} has {held} bytes of data, of which its header describes {end}"
         raise error(said, param=param)
     return tensors
 

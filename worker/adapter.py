@@ -96,6 +96,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise AdapterUnreadable(
             f"{folder.name}: no {WEIGHTS_FILE}; pickled weights are not read", param="adapters"
         )
+    # Names the tensor that a cut file breaks off in, as safetensors itself does not.
+    read_header(file, error=AdapterUnreadable, param="adapters")
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
@@ -107,7 +109,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise AdapterUnreadable(
-                f"{folder.name}: {name} holds NaN or infinity", param="adapters"
+                f"{folder.name}: {name} holds NaN or infinity", param="adapters", tensor=name
             )
     return tensors
 
@@ -180,19 +182,22 @@ def _fitting(
             if _is_copy_of_base(key, tensor, model):
                 continue
             raise AdapterUnreadable(
-                f"{name}: tensor {key} has no place in the base", param="adapters"
+                f"{name}: tensor {key} has no place in the base", param="adapters", tensor=key
             )
         if tensor.shape != expected[key].shape:
             raise AdapterUnreadable(
                 f"{name}: tensor {key} has shape {tuple(tensor.shape)}, "
                 f"the base needs {tuple(expected[key].shape)}",
                 param="adapters",
+                tensor=key,
             )
         fitting[key] = tensor
     missing = sorted(expected.keys() - fitting.keys())
     if missing:
         raise AdapterUnreadable(
-            f"{name}: tensor {missing[0]} is missing ({len(missing)} in all)", param="adapters"
+            f"{name}: tensor {missing[0]} is missing ({len(missing)} in all)",
+            param="adapters",
+            tensor=missing[0],
         )
     return fitting
 
