@@ -1,9 +1,10 @@
 """A gate as people see it: what was asked, a row per check, and the verdict last."""
 
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from forgetting_client.command.job_page import cell, fit, grid
@@ -31,6 +32,15 @@ def gate_page(gate: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield Text(clean(line))
     if gate["reason"]:
         yield Text(clean(gate["reason"]))
+
+
+def page_text(gate: Mapping[str, Any], code: int, *, width: int = 72) -> str:
+    """All of it without colours, the verdict last. `width`: columns."""
+    file = StringIO()
+    out = Console(file=file, width=width, markup=False, highlight=False, emoji=False)
+    for part in gate_page(gate):
+        out.print(part)
+    return f"{file.getvalue()}{verdict_line(gate, code)}"
 
 
 def judged(result: Mapping[str, Any]) -> Iterator[RenderableType]:
