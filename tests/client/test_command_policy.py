@@ -93,7 +93,7 @@ def test_faults_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_schema_is_printed_for_editors() -> None:
     ran = command("schema")
-    assert (ran.exit_code, json.loads(ran.stdout)["title"]) == (0, "Policy")
+    assert (ran.exit_code, json.loads(ran.stdout)["title"]) == (0, "Forgetting policy")
 
 
 def test_numbers_are_what_everybody_reads(tmp_path: Path) -> None:
@@ -111,3 +111,10 @@ def test_a_policy_of_one_long_line_shows_the_part_that_is_meant(tmp_path: Path) 
     _, shown, mark = bad.value.faults[0].shown().splitlines()
     assert len(shown) <= 80
     assert shown[mark.index("^") :].startswith('"fail_above": -1')
+
+
+def test_a_metric_that_is_none_is_told_with_the_nearest_not_with_all(tmp_path: Path) -> None:
+    (tmp_path / "p.yml").write_text(GOOD.replace("kl,", "same_topp,"))
+    ran = command("check", str(tmp_path / "p.yml"))
+    assert "no such metric; did you mean same_top?" in ran.stdout
+    assert "ce_soft" not in ran.stdout
