@@ -29,7 +29,9 @@ def reason_of(result: GateResult) -> str:
     verdict = result.verdict
     word = verdict.replace("_", " ")
     if verdict is Verdict.INCOMPARABLE and result.different:
-        return f"{word}: another {', '.join(result.different)} than the limits were found on"
+        *rest, last = result.different
+        what = f"{', '.join(rest)} and {last}" if rest else last
+        return f"{word}: another {what} than the limits were found on"
     counted = [check for check in result.checks if not check.informational]
     deciding = [check for check in counted if check.verdict is verdict]
     after = f"after {result.n_scored:,} of {result.n_windows:,} windows"

@@ -70,8 +70,9 @@ def answer(told: Told, cost: GateCost, warnings: Sequence[str]) -> GateResult:
 def _clipped(gate: Gate, outcome: Outcome) -> list[str]:
     """A sentence per check of whose windows some were clipped."""
     return [
-        f"check {check.id}: {found.n_clipped} of {outcome.n_scored} windows scored were clipped at "
-        f"{check.clip:g} limits; its value is not clipped, what was tested is"
+        f"check {check.id}: {found.n_clipped} of {outcome.n_scored} windows scored lie beyond "
+        f"{check.clip:g} limits and were tested as {check.clip:g}; the interval is of that, the "
+        "value is not"
         for check, found in zip(gate.checks, outcome.checks, strict=True)
         if found.n_clipped
     ]

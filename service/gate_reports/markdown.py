@@ -123,14 +123,15 @@ def _row(check: GateCheck) -> Sequence[str]:
 
 
 def _interval(check: GateCheck) -> str:
-    """Of what the test looks at, which for a percentile and an agreement is a share."""
+    """Of what was tested, in the metric's own unit; of a percentile a share of positions."""
     if check.interval is None:
         return "-"
     ends = f"{check.interval.low:.3g} to {check.interval.high:.3g}"
-    if check.metric in PERCENTILES or check.metric in AGREEMENTS:
-        what = "disagree" if check.metric in AGREEMENTS else "lie above"
+    if check.metric in AGREEMENTS:
+        return f"{1 - check.interval.high:.3g} to {1 - check.interval.low:.3g}"
+    if check.metric in PERCENTILES:
         most = "" if check.estimand_limit is None else f", at most {check.estimand_limit:.3g} may"
-        return f"{ends} of positions {what}{most}"
+        return f"{ends} of positions lie above{most}"
     return ends + (f", {check.n_clipped:,} windows clipped" if check.n_clipped else "")
 
 

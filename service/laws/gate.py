@@ -19,6 +19,8 @@ from service.laws.verdict import OnInconclusive, Verdict, exit_code, overall
 
 NOISE_FLOORS = 3.0
 """A limit must be more than so many noise floors."""
+SHARES = ("agreement", "percentile")
+"""Kinds of statistic that are a share of positions."""
 COMPARABLE = ("base", "tokenizer", "corpus", "context", "begins_with_bos", "window_rule")
 """Provenance that two results must share."""
 
@@ -188,6 +190,9 @@ class Gate:
         test = self._tests[check.id]
         turned = self._statistics[check.id].kind == "agreement"
         value, interval = (test.value, test.interval()) if test.n_scored else (None, None)
+        if self._statistics[check.id].kind in SHARES and interval is not None:
+            # Windows are of unequal size, so a mean of some may pass 1; that of all cannot.
+            value, interval = min(test.value, 1.0), Interval(interval.low, min(interval.high, 1.0))
         if turned and value is not None and interval is not None:
             value, interval = 1 - value, Interval(1 - interval.high, 1 - interval.low)
         verdict, reason = refused or self._tested(check, test, value)

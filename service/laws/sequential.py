@@ -182,7 +182,7 @@ class Sequential:
             above = distance > EQUAL * scale
             return self._end(Verdict.FAIL if above else Verdict.PASS, "every window scored")
         if self._evidence.failed(self.alpha_fail)[0]:
-            return self._end(Verdict.FAIL, f"above the limit at alpha {self.alpha_fail:g}")
+            return self._end(Verdict.FAIL, f"beyond the limit at alpha {self.alpha_fail:g}")
         if self._evidence.passed(self.alpha)[0]:
             return self._end(Verdict.PASS, f"within the limit at alpha {self.alpha:g}")
         if self.n_scored >= self.max_windows:

@@ -111,3 +111,10 @@ def test_a_policy_of_one_long_line_shows_the_part_that_is_meant(tmp_path: Path) 
     _, shown, mark = bad.value.faults[0].shown().splitlines()
     assert len(shown) <= 80
     assert shown[mark.index("^") :].startswith('"fail_above": -1')
+
+
+def test_a_metric_that_is_none_is_told_with_the_nearest_not_with_all(tmp_path: Path) -> None:
+    (tmp_path / "p.yml").write_text(GOOD.replace("kl,", "same_topp,"))
+    ran = command("check", str(tmp_path / "p.yml"))
+    assert "no such metric; did you mean same_top?" in ran.stdout
+    assert "ce_soft" not in ran.stdout

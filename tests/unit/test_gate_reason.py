@@ -50,5 +50,5 @@ def test_reason(checks: list[dict[str, Any]], said: str) -> None:
 
 def test_what_differs_is_named() -> None:
     body = gate_result(check("incomparable"), different=["corpus", "context"])
-    said = "incomparable: another corpus, context than the limits were found on"
+    said = "incomparable: another corpus and context than the limits were found on"
     assert reason_of(GateResult.model_validate(body)) == said

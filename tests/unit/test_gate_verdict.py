@@ -283,3 +283,18 @@ def test_differences_name_what_two_results_do_not_share() -> None:
     one = {"base": "a", "tokenizer": "b", "corpus": "c", "context": 128, "seed": 1}
     assert differences(one, {**one, "seed": 2}) == ()
     assert differences(one, {**one, "context": 64, "corpus": "d"}) == ("corpus", "context")
+
+
+def test_a_share_is_at_most_one_and_a_floor_is_not_something_to_be_above() -> None:
+    """The first windows in the order are the long ones: each weighs more than an average one."""
+    sizes = np.where(np.arange(N) < N // 2, 20, 10)
+    asked = Gate([Check("a", "same_top", fail_below=0.9)], sizes, alpha=0.05, order=np.arange(N))
+    while not asked.done:
+        windows = asked.next_windows(8)
+        asked.observe(windows, [{"same_top": np.zeros(sizes[w])} for w in windows])
+    (check,) = asked.outcome().checks
+    assert check.verdict == "fail"
+    assert "beyond the limit" in check.reason
+    assert check.value == 0
+    assert check.interval is not None
+    assert 0 <= check.interval.low <= check.interval.high <= 1

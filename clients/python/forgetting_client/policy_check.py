@@ -106,8 +106,8 @@ def _of_check(check: dict[str, Any], body: dict[str, Any]) -> Iterator[Found]:
     kind = kind_of(check)
     if "metric" in check and check["metric"] not in metrics():
         near = get_close_matches(str(check["metric"]), metrics(), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        yield ("metric",), f"is one of {', '.join(metrics())}{hint}"
+        said = f"did you mean {near[0]}?" if near else f"there is {', '.join(metrics())}"
+        yield ("metric",), f"no such metric; {said}"
         return
     faults = list(_against(_definition(kind), check))
     yield from faults

@@ -9,8 +9,7 @@ It runs `forgetting gate` and goes by its exit code, so that pytest and the comm
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,8 @@ class NotMeasured(Exception):
 class Forgetting:
     """What the fixture gives. Relative paths start at pytest's rootdir."""
 
-    def __init__(self, request: pytest.FixtureRequest, folder: Path) -> None:
-        self._node, self._config, self._folder = request.node, request.config, folder
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._node, self._config = request.node, request.config
 
     def gate(
         self,
@@ -64,34 +63,32 @@ class Forgetting:
         wait = timeout if timeout is not None else self._ini("forgetting_timeout")
         here = local if local is not None else self._config.getoption("forgetting_local")
         server = self._config.getoption("forgetting_server") or self._ini("forgetting_server")
-        report = self._folder / "report.md"
         line = [sys.executable, "-m", "forgetting_client", "gate", "--adapter", str(adapter)]
         line += ["-c", str(policy or self._ini("forgetting_policy")), "--json"]
-        line += ["--markdown", str(report), "--no-summary", "--no-annotate", "--no-comment"]
+        line += ["--no-summary", "--no-annotate", "--no-comment"]
         line += ["--base", base] if base else []
         line += ["--timeout", str(wait)] if wait else []
         line += ["--local"] if here else ["--server", server] if server else []
-        report.unlink(missing_ok=True)
         ran = subprocess.run(
             [*line, *options], cwd=self._config.rootpath, capture_output=True, text=True
         )
-        return self._judge(ran, report)
+        return self._judge(ran)
 
-    def _judge(self, ran: subprocess.CompletedProcess[str], report: Path) -> dict[str, Any]:
+    def _judge(self, ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         __tracebackhide__ = True
         gate = _parsed(ran.stdout)
-        text = report.read_text(encoding="utf-8") if report.is_file() else ""
+        text = "" if gate is None else _page(gate, ran.returncode)
         if gate is None or ran.returncode not in (PASSED, FAILED, INCONCLUSIVE):
             meant = MEANT.get(ran.returncode, f"`forgetting gate` ended with {ran.returncode}")
             reason = (gate or {}).get("reason") or _fault(ran.stderr)
             raise NotMeasured(f"{meant}: {reason}\n{text}".rstrip())
         reason = str(gate.get("reason"))
-        self._node.add_report_section("call", "forgetting", text or reason)
         self._node.user_properties.append(("forgetting_verdict", str(gate.get("verdict"))))
         if ran.returncode == FAILED:
-            raise ForgetsTooMuch(text or reason)
+            raise ForgetsTooMuch(f"{reason}\n{text}")
         if ran.returncode == INCONCLUSIVE:
-            raise Inconclusive(text or reason)
+            raise Inconclusive(f"{reason}\n{text}")
+        self._node.add_report_section("call", "forgetting", text)
         policy = gate.get("policy") or {}
         if gate.get("verdict") == "inconclusive" and policy.get("on_inconclusive") == "warn":
             pytest.skip(reason)
@@ -99,6 +96,14 @@ class Forgetting:
 
     def _ini(self, name: str) -> str:
         return str(self._config.getini(name) or "")
+
+
+def _page(gate: dict[str, Any], code: int) -> str:
+    """As the command shows it: a test's log is read by people, in columns."""
+    # Loaded here: pytest loads this module in every run of everybody who has the client.
+    from forgetting_client.command.gate_page import page_text
+
+    return page_text(gate, code)
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -127,10 +132,9 @@ def _placed(fault: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def forgetting(request: pytest.FixtureRequest) -> Iterator[Forgetting]:
+def forgetting(request: pytest.FixtureRequest) -> Forgetting:
     """`forgetting.gate(adapter, base=…, policy=…)`: may this adapter ship?"""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Forgetting(request, Path(folder))
+    return Forgetting(request)
 
 
 @pytest.hookimpl(wrapper=True)

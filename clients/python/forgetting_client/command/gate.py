@@ -19,7 +19,7 @@ def gate(
     context: typer.Context,
     gate_id: Annotated[
         str | None,
-        typer.Argument(metavar="[GATE]", help="gate_…: show one that was asked for before."),
+        typer.Argument(metavar="GATE", help="gate_…: show one that was asked for before."),
     ] = None,
     adapter: Annotated[
         str | None,

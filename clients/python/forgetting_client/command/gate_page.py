@@ -1,9 +1,10 @@
 """A gate as people see it: what was asked, a row per check, and the verdict last."""
 
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from forgetting_client.command.job_page import cell, fit, grid
@@ -27,8 +28,19 @@ def gate_page(gate: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(heading(gate), style="bold")
     if result is not None:
         yield from judged(result)
+        for line in apart(gate):
+            yield Text(clean(line))
     if gate["reason"]:
         yield Text(clean(gate["reason"]))
+
+
+def page_text(gate: Mapping[str, Any], code: int, *, width: int = 72) -> str:
+    """All of it without colours, the verdict last. `width`: columns."""
+    file = StringIO()
+    out = Console(file=file, width=width, markup=False, highlight=False, emoji=False)
+    for part in gate_page(gate):
+        out.print(part)
+    return f"{file.getvalue()}{verdict_line(gate, code)}"
 
 
 def judged(result: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -44,8 +56,10 @@ def judged(result: Mapping[str, Any]) -> Iterator[RenderableType]:
             cell(f"{word} (info)" if check["informational"] else word, STYLES[check["verdict"]]),
         )
     yield fit(table)
-    for check in result["checks"]:
-        yield Text(clean(f"{check['id']}: {why(check)}"))
+    reasons = {check["id"]: why(check) for check in result["checks"]}
+    if len(set(reasons.values())) > 1 or len(reasons) == 1:
+        for name, said in reasons.items():
+            yield Text(clean(f"{name}: {said}"))
     for line in cost(result):
         yield Text(clean(line))
     if result["worst_tokens"]:
@@ -59,6 +73,18 @@ def heading(gate: Mapping[str, Any]) -> str:
     candidate = gate["result"]["candidate"]["name"] if gate["result"] else "adapter"
     place = f"{gate['id']}  " if gate["id"] else ""
     return clean(f"{place}{candidate} on {gate['base_model']}, {gate['corpus']}")
+
+
+def apart(gate: Mapping[str, Any]) -> Iterator[str]:
+    """What the policy's limits were found on beside what this is, where they differ."""
+    found_on = gate["policy"].get("measured_on") or {}
+    this = gate["result"]["provenance"]
+    for name in gate["result"]["different"]:
+        theirs, ours = found_on.get(name), this.get(name)
+        if None not in (theirs, ours) and theirs != ours:
+            yield f"{name}: the limits were found on {str(theirs)[:19]}, this is {str(ours)[:19]}"
+    if gate["verdict"] == "incomparable" and found_on:
+        yield "Limits for what this is: forgetting policy init"
 
 
 def verdict_line(gate: Mapping[str, Any], code: int) -> str:
@@ -87,14 +113,19 @@ def agreement(check: Mapping[str, Any]) -> bool:
 
 
 def why(check: Mapping[str, Any]) -> str:
-    """The reason, and the interval that it rests on: of a mean itself, else of a share."""
+    """The reason, and the interval it rests on: in the metric's unit, of a percentile a share."""
     interval = check["interval"]
     if interval is None:
         return str(check["reason"])
-    around = f"{number(interval['low'])} to {number(interval['high'])}"
-    if check["unit"] != "nats/token":
-        what = "disagree" if agreement(check) else "lie above it"
-        around = f"{interval['low']:.2%} to {interval['high']:.2%} of positions {what}"
+    low, high = interval["low"], interval["high"]
+    if agreement(check):
+        around = f"{number(1 - high)} to {number(1 - low)}"
+    elif check["unit"] == "nats":
+        most = check["estimand_limit"]
+        may = "" if most is None else f", {most:.3g} may"
+        around = f"{low:.3g} to {high:.3g} of positions lie above it{may}"
+    else:
+        around = f"{number(low)} to {number(high)}"
     return f"{check['reason']}; on this corpus {around}"
 
 

@@ -28,8 +28,9 @@ def policy_text(
         "#     forgetting gate --adapter ADAPTER --base BASE -c THIS_FILE",
         "# Limits come from adapters that are known to be good:",
         *(f"#     {_word(name)}" for name in names),
-        f"# Rule: the worst of them times {margin:g}, or plus twice their spread and half",
-        "# its 95 % interval (root of the squares) where that is more; never below 3 noise floors.",
+        f"# Rule: the worst of them times {margin:g}, or plus twice their spread and half its",
+        "# 95 % interval (root of the squares) where that is more; never below 3 noise",
+        "# floors.",
         *_doubts(kl, len(names)),
         "version: 1",
         f"corpus: {_word(evaluation['corpus'])}",
@@ -38,24 +39,25 @@ def policy_text(
         "alpha: 0.05  # chance of a wrong verdict; smaller needs more windows",
         "on_inconclusive: fail  # or warn, pass: undecided is then no reason to stop",
         "checks:",
-        "  # How far the predictions moved from the base's, averaged over every token: KL, in nats",
-        "  # (0 is unmoved). " + _meaning(worst),
+        "  # How far the predictions moved from the base's, averaged over every token:",
+        "  # KL, in nats (0 is unmoved). " + _meaning(worst),
         "  - id: forgetting",
         "    metric: kl",
         f"    fail_above: {kl.fail:g}  # the worst: {number(kl.worst)}{_half(kl)}",
         f"    warn_above: {kl.warn:g}",
-        "    clip: 4  # a window's worth, in limits; a smaller one needs fewer windows to pass",
-        "  # How often the likeliest next token is still the base's. A share: 1 is always.",
+        "    clip: 4  # a window's worth, in limits; a smaller one passes sooner",
+        "  # How often the likeliest next token is still the base's: 1 is always.",
         "  - id: agreement",
         "    metric: same_top",
         f"    fail_below: {same.fail:g}  # the worst: {number(same.worst)}{_half(same)}",
         f"    warn_below: {same.warn:g}",
-        "  # The token in a hundred that moved most: damage that an average hides. It only warns,",
-        "  # by what was scored; with fail_above it is tested, which takes many more windows.",
+        "  # The token in a hundred that moved most: damage that an average hides. It only",
+        "  # warns, by what was scored; with fail_above it is tested, which takes many",
+        "  # more windows.",
         "  - id: tail",
         "    metric: kl_percentiles.p99",
         f"    warn_above: {tail.fail:g}  # the worst: {number(tail.worst)}",
-        "# Numbers found on anything else do not compare: the gate is then incomparable, exit 5.",
+        "# Found on this. On anything else a gate is incomparable and exits with 5.",
         "measured_on:",
         *(f"  {name}: {json.dumps(provenance[name], ensure_ascii=False)}" for name in MEASURED_ON),
     ]
@@ -78,8 +80,8 @@ def _meaning(worst: Mapping[str, Any]) -> str:
     lost = 100 * (1 - worst["same_top"]["value"])
     ratio = math.exp(min(worst["ppl"]["ln_ratio"], 50.0))
     return (
-        f"{number(worst['kl']['value'])} meant here: another first choice at\n"
-        f"  # {lost:.1f} of 100 tokens, and {ratio:.3g} times the base's perplexity on this text."
+        f"{number(worst['kl']['value'])} meant here: another first\n"
+        f"  # choice at {lost:.1f} of 100 tokens, and {ratio:.3g} times the base's perplexity."
     )
 
 
