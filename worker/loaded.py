@@ -41,12 +41,13 @@ class Loaded:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Changes whenever a file of the folder is written, replaced, added or taken away."""
+    """Changes whenever a file of the folder is written, replaced, added or taken away. By the time
+    of the last change, because that of the last writing can be set: `rsync --inplace` does."""
     found = []
     for path in sorted(folder.iterdir()):
         try:
             facts = path.stat()
         except FileNotFoundError:
             continue
-        found.append((path.name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
+        found.append((path.name, facts.st_size, facts.st_ctime_ns, facts.st_ino))
     return tuple(found)

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,21 +113,42 @@ def _admitted(body: Mapping[str, Any], settings: Settings) -> GateSpec:
 @contextlib.contextmanager
 def _workdir(spec: GateSpec, settings: Settings) -> Iterator[Path]:
     """The folder of this question, which an interrupted gate leaves and a finished one does not.
-    While another process gates just this, a folder of our own."""
+    While somebody else gates just this, a folder of our own."""
     digest = json_digest(spec.model_dump(mode="json")).removeprefix("sha256:")
     place = settings.home.resolve() / "local" / digest[:32]
-    place.mkdir(parents=True, exist_ok=True)
-    lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    lock = None
+    with contextlib.suppress(OSError):  # taken, or going away with the gate that ends just now
+        lock = _locked(place)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            place = place.with_name(f"{place.name}-{os.getpid()}")
-            place.mkdir(exist_ok=True)
+        if lock is None:
+            place = _beside(place)
         yield place
-        shutil.rmtree(place, ignore_errors=True)
+        # Out of the way at once: who begins meanwhile begins in a folder that nobody clears.
+        shutil.rmtree(place.rename(_beside(place)), ignore_errors=True)
     finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(place: Path) -> int:
+    """A file in the folder, open: with it goes the lock. Raises OSError where another has it."""
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / "lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last holder takes it away: who then has the old file has nothing.
+        if not os.path.samestat(os.fstat(lock), path.stat()):
+            raise FileNotFoundError(path)
+    except OSError:
         os.close(lock)
+        raise
+    return lock
+
+
+def _beside(place: Path) -> Path:
+    """A new folder, nobody else's."""
+    return Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
 
 
 def _executed(spec: GateSpec, workdir: Path, report: Report, settings: Settings) -> GateResult:

@@ -23,6 +23,9 @@ from worker.provenance import provenance_of
 from worker.reader import CANDIDATE
 from worker.windows import WINDOW_RULE, Windows
 
+PLACES = frozenset({"baselines", "corpus", "split", "context"})
+"""Of a policy: where to find what the order is drawn from itself."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -50,8 +53,8 @@ class Question:
 
     @cached_property
     def text(self) -> str:
-        """Canonical JSON of all that the verdict is about. A baseline is its content, not the name
-        of a place."""
+        """Canonical JSON of all that the verdict is about. Baselines and corpus are their content,
+        not the name of a place."""
         content = {
             "adapter": self.candidate.digest,
             "baselines": {n: c.digest for n, c in self.named.items() if n != CANDIDATE},
@@ -61,7 +64,7 @@ class Question:
             "context": self.windows.context,
             "begins_with_bos": self.windows.begins_with_bos,
             "window_rule": WINDOW_RULE,
-            "policy": self.spec.policy.model_dump(mode="json", exclude={"baselines"}),
+            "policy": self.spec.policy.model_dump(mode="json", exclude=set(PLACES)),
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.laws.quantities import Floats
-from service.laws.sequential import Indices, Interval, Sequential
+from service.laws.sequential import EQUAL, Indices, Interval, Sequential
 from service.laws.statistic import NUMBERS, BadCheck, Check, Positions, Statistic, statistic_of
 from service.laws.verdict import OnInconclusive, Verdict, exit_code, overall
 
@@ -217,10 +217,10 @@ class Gate:
             return decision.verdict, decision.reason
         kind = self._statistics[check.id].kind
         if check.warns is not None and value is not None and kind != "percentile":
-            beyond = value < check.warns if kind == "agreement" else value > check.warns
-            if beyond:
+            over = check.warns - value if kind == "agreement" else value - check.warns
+            if over > EQUAL * check.warns:
                 return Verdict.WARN, f"beyond the warning limit {check.warns:g}, by the value"
-        elif check.fails is None and value is not None and value > test.limit:
+        elif check.fails is None and value is not None and value > test.limit * (1 + EQUAL):
             return Verdict.WARN, "beyond the warning limit, by the value"
         return Verdict.PASS, decision.reason if decision is not None else "within, by the value"
 

@@ -105,6 +105,9 @@ class Sequential:
         self.alpha_fail = alpha_fail or alpha
         self.max_windows = n if max_windows is None else min(max_windows, n)
         self.noise_floor = noise_floor
+        # Shares that nothing clips are one less the other share: rounded as 1 is, however small.
+        whole = bounds.max_clipped_share is None
+        self._scale = bounds.high if whole else max(abs(limit), limit - bounds.low)
         self.weights = np.asarray(sizes, np.float64) / np.mean(sizes)
         columns = self.weights[:, None]
         if control is not None:
@@ -178,8 +181,7 @@ class Sequential:
             distance = self.value - self.limit
             if abs(distance) < self.noise_floor:
                 return self._end(Verdict.INCONCLUSIVE, "within the noise floor of the limit")
-            scale = max(abs(self.limit), self.limit - self.bounds.low)
-            above = distance > EQUAL * scale
+            above = distance > EQUAL * self._scale
             return self._end(Verdict.FAIL if above else Verdict.PASS, "every window scored")
         if self._evidence.failed(self.alpha_fail)[0]:
             return self._end(Verdict.FAIL, f"beyond the limit at alpha {self.alpha_fail:g}")

@@ -37,6 +37,10 @@ PERCENTILES = {
 NUMBERS = ("law_residual", "law_residual_z")
 """One number of the whole candidate: compared as it is, not tested."""
 
+LEAST = 1e-9
+"""Of a limit, nats per token or a share: a square of much less is 0 to a float64, and what is
+below is rounding."""
+
 Kind = Literal["mean", "percentile", "agreement", "increase"]
 Positions = Mapping[str, npt.NDArray[np.generic]]
 """Of one window: arrays over its scored positions, by metric; a baseline's as `kl@name`."""
@@ -111,19 +115,19 @@ def statistic_of(check: Check, sizes: Floats | npt.NDArray[np.int64]) -> Statist
         raise _bad(check, _limit_field(check), "has no limit")
     for field in _strangers(check):
         raise _bad(check, field, f"means nothing for {check.metric}")
-    if not np.isfinite(limit) or limit <= 0:
-        raise _bad(check, _limit_field(check), f"must be above 0, is {limit:g}")
+    if not np.isfinite(limit) or limit < LEAST:
+        raise _bad(check, _limit_field(check), f"must be at least {LEAST:g}, is {limit:g}")
     whole = Bounds(0.0, float(np.max(sizes) / np.mean(sizes)))
     if check.metric in AGREEMENTS:
-        if limit >= 1:
-            raise _bad(check, _limit_field(check), f"is a share below 1, not {limit:g}")
+        if limit > 1 - LEAST:
+            raise _bad(check, _limit_field(check), f"must be at most 1 - {LEAST:g}, is {limit:g}")
         return Statistic("agreement", (check.metric,), 1.0 - limit, whole)
     if check.metric in PERCENTILES:
         share = 1.0 - PERCENTILES[check.metric]
         return Statistic("percentile", ("kl",), share, whole, threshold=limit)
     if check.metric not in MEANS:
         raise _bad(check, "metric", f"{check.metric!r} cannot be tested window by window")
-    if not check.clip > 1:
+    if not check.clip > 1 + LEAST:
         raise _bad(check, "clip", f"must be above 1 limit, is {check.clip:g}")
     high, share = check.clip * limit, clipped_share(check.clip)
     if check.baseline is None:

@@ -35,6 +35,11 @@ REFUSED = [
     ({"type": "evaluate"}, "type"),
     ({"policy": {"checks": []}}, "policy.checks"),
     ({"policy": policy({**MEAN, "fail_above": 0})}, "policy.checks.0.fail_above"),
+    ({"policy": policy({**MEAN, "fail_above": 1e-200})}, "policy.checks.0.fail_above"),
+    (
+        {"policy": policy({"id": "top", "metric": "same_top", "fail_below": 1e-17})},
+        "policy.checks.0.fail_below",
+    ),
     ({"policy": policy({**MEAN, "warn_above": 0.1})}, "policy.checks.0.warn_above"),
     ({"policy": policy({**MEAN, "metric": "kll"})}, "policy.checks.0.metric"),
     ({"policy": policy(MEAN, MEAN)}, "policy.checks.1.id"),

@@ -1,13 +1,17 @@
 """A gate in this process, as the client finds it: by its entry point, its errors as data."""
 
 import json
+import threading
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.schemas.gate import Gate
+from service.schemas.spec import GateSpec
+from service.settings import Settings
 from service.settings import settings as process_settings
 from tests.worker.candidates_made import make_lora
 from tests.worker.gating import CHARACTERS, CONTEXT
@@ -124,3 +128,30 @@ def test_a_fault_while_it_runs_is_told_as_a_job_would_tell_it(here: Path, tiny_b
     problem = fault.value.problem
     assert (problem["code"], problem["param"]) == ("adapter_unreadable", "adapters.0")
     assert "NaN" in problem["detail"]
+
+
+def test_gates_of_one_question_at_the_same_time_are_never_in_one_folder(tmp_path: Path) -> None:
+    check = {"id": "kl", "metric": "kl", "fail_above": 0.1}
+    adapters = [{"path": "a"}]
+    body = {"base_model": "m", "adapters": adapters, "policy": {"checks": [check]}}
+    spec, settings = GateSpec.model_validate(body), Settings(home=tmp_path)
+    seen: Counter[str] = Counter()
+
+    def gates() -> None:
+        for _ in range(100):
+            try:
+                with local._workdir(spec, settings) as folder:
+                    (folder / "mine").touch(exist_ok=False)
+                    (folder / "mine").unlink()
+            except OSError as error:
+                seen[type(error).__name__] += 1
+            else:
+                seen["went well"] += 1
+
+    threads = [threading.Thread(target=gates) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"went well": 600}
+    assert list((tmp_path / "local").iterdir()) == []

@@ -9,6 +9,7 @@ import pytest
 from service.errors import AdapterUnreadable
 from service.schemas.gate import GateResult
 from service.schemas.result import Result
+from service.schemas.spec import GateSpec
 from tests.worker.candidates_made import make_lora, make_model
 from tests.worker.gating import Place, check, kl
 from worker.cache import Cache
@@ -207,3 +208,17 @@ def test_an_adapter_of_zeros_forgot_nothing(
     if cold:
         assert worst == value == 0
     assert abs(value) <= max(abs(result.noise_floor.kl), 1e-7)  # type: ignore[union-attr]
+
+
+def test_the_order_hangs_on_the_corpus_and_not_on_who_named_it(place: Place, mild: float) -> None:
+    """Else the same question could be asked again, for a luckier order, by another path."""
+    text = (place.root / "articles.txt").read_text()
+    (place.root / "same.txt").write_text(text)
+    (place.root / "other.txt").write_text(text[: len(text) // 2])
+    orders = {}
+    for name in ("articles.txt", "same.txt", "other.txt"):
+        body = place.spec(kl(mild / 2)).model_dump()
+        body["evaluation"]["corpus"] = body["policy"]["corpus"] = name
+        orders[name] = place.gate(GateSpec.model_validate(body), f"order-{name}").order
+    plain = place.gate(place.spec(kl(mild / 2)), "order-plain").order
+    assert orders["articles.txt"] == orders["same.txt"] == plain != orders["other.txt"]

@@ -57,3 +57,14 @@ def test_a_file_of_the_same_size_and_time_in_its_place_is_read_again(models: Pat
     os.utime(path.with_name("other"), ns=(facts.st_atime_ns, facts.st_mtime_ns))
     path.with_name("other").replace(path)
     assert load(loaded, models, heard) is not first
+
+
+def test_a_file_written_in_place_is_read_again_whatever_its_times_say(models: Path) -> None:
+    loaded, heard = Loaded(), []
+    first = load(loaded, models, heard)
+    path = models / "m" / "config.json"
+    facts = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"{")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert load(loaded, models, heard) is not first
