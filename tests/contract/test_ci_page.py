@@ -179,4 +179,4 @@ def test_its_adapter_is_gated_here_green_and_red(trained: Path, outcome: str) ->
     line = ("-m", "pytest", "-p", "no:cacheprovider", "tests", *PLUGIN, "--forgetting-local")
     gated = called(trained, *line)
     assert f"1 {outcome}" in gated.stdout, gated.stdout
-    assert ("Gate: fail" in gated.stdout) == (outcome == "failed")
+    assert ("VERDICT: FAIL (exit 1)" in gated.stdout) == (outcome == "failed")
