@@ -29,7 +29,7 @@ ifneq ($(VLLM),0)
 endif
 
 test-vllm: $(VLLM_VENV)/.installed  ## Run the tests of the vLLM engine, on this CPU
-	$(VLLM_VENV)/bin/python -m pytest tests/vllm
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm_engine
 
 serve: export FORGETTING_MODEL_ROOTS ?= ["demo", "models"]
 serve: export FORGETTING_DATA_ROOTS ?= ["data"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from service.settings import Settings
-from tests.vllm.row_files import row_files
-from tests.vllm.test_engine import ALIKE, PER_POSITION, by_transformers
+from tests.vllm_engine.row_files import row_files
+from tests.vllm_engine.test_engine import ALIKE, PER_POSITION, by_transformers
 from worker.model import load_base
 from worker.vllm_score.engine import Engine
 from worker.vllm_score.passes import Tokens

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.vllm.row_files import row_files
+from tests.vllm_engine.row_files import row_files
 from worker.adapter import attached
 from worker.model import Base
 from worker.pace import Pace
