@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.digest import json_digest
 from service.schemas.result import NoiseFloor
 from worker.cache import Cache
 from worker.divergence import Route
@@ -53,14 +54,21 @@ def base_sides(question: Question, grafts: Grafts, cache: Cache, pace: Pace) -> 
 
 
 def whole_side(
-    question: Question, grafts: Grafts, cache: Cache, pace: Pace, on_windows: OnWindows, warn: Any
+    question: Question,
+    grafts: Grafts,
+    cache: Cache,
+    pace: Pace,
+    on_windows: OnWindows,
+    warn: Any,
+    route: Route | None = None,
 ) -> BaseSide:
-    """The pass, made now, for this gate and whoever comes after it."""
+    """The pass, made now, for this gate and whoever comes after it; by its first route unless
+    another is said."""
     made = score_base(
         question.base,
         question.windows,
         corpus_digest=question.corpus.digest,
-        route=_routes(question, grafts)[0],
+        route=route or _routes(question, grafts)[0],
         cache=cache,
         on_windows=on_windows,
         pace=pace,
@@ -70,6 +78,15 @@ def whole_side(
         kl=made.noise_kl, max_abs=made.noise_max_abs, n_positions=made.noise_positions
     )
     return BaseSide(made.rows, made.route, noise, made.forward_tokens)
+
+
+def lost_route(question: Question, grafts: Grafts, pace: Pace, begun: str | None) -> Route | None:
+    """Of the pass that a gate was begun with (digest of its `state_key`), whether it is there yet
+    or was evicted."""
+    for route in _routes(question, grafts):
+        if json_digest(state_key(question, BaseSide({}, route), pace)) == begun:
+            return route
+    return None
 
 
 def state_key(question: Question, side: BaseSide, pace: Pace) -> dict[str, Any]:

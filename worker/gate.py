@@ -20,7 +20,7 @@ from service.laws.statistic import BadCheck
 from service.schemas.gate import GateResult
 from service.schemas.spec import GateSpec
 from service.settings import Settings
-from worker.base_side import BaseSide, base_sides, state_key, whole_side
+from worker.base_side import BaseSide, base_sides, lost_route, state_key, whole_side
 from worker.cache import cache_of
 from worker.corpus import load_corpus
 from worker.expected import Expected
@@ -33,7 +33,7 @@ from worker.phases import Phases, noting
 from worker.question import Question, ask
 from worker.reader import Reader, per_window
 from worker.score import OnWindows
-from worker.scored import FOLDER, Batch, Scored
+from worker.scored import FOLDER, Batch, Scored, begun
 from worker.watch import Report
 from worker.windows import Windows, windows_of
 
@@ -89,9 +89,18 @@ def gate(
         if whole and spec.policy.max_windows is None:
             made = whole_side(question, grafts, cache, pace, phases.windows(1, 0), warn)
             sides = [made, *sides]
+        asked = [json_digest(state_key(question, side, pace)) for side in sides]
+        before = begun(workdir / FOLDER)
+        if before not in asked:
+            route = lost_route(question, grafts, pace, before)
+            if route is not None:
+                # Begun with a pass that was evicted since. Without it the gate would begin again,
+                # and look twice.
+                args = (question, grafts, cache, pace, phases.windows(1, 0), warn, route)
+                sides, asked = [whole_side(*args), *sides], [str(before), *asked]
         scored = Scored(
             workdir / FOLDER,
-            [json_digest(state_key(question, side, pace)) for side in sides],
+            asked,
             batch_windows=max(1, BATCH_TOKENS[base.device.type] // int(windows.lengths.max())),
         )
         side = sides[scored.chosen]

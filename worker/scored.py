@@ -84,6 +84,12 @@ class Scored:
         return self._folder / f"batch-{index:05d}.npz"
 
 
+def begun(folder: Path) -> str | None:
+    """Digest of the question that lies in the folder; None where none does."""
+    asked = _read_question(folder / QUESTION)
+    return None if asked is None else str(asked["question"])
+
+
 def adopt(earlier: Iterable[Path], workdir: Path, check: Check) -> int:
     """Copies the longest of what earlier attempts scored; how many batches. A file that is torn or
     of another question is found out when it is read."""

@@ -64,6 +64,8 @@ def supervise(
         ended = _watch(child, lease, order, workdir, settings, stopping)
         if idle is not None and serves is not None and child.stays and child.lives:
             idle.keep(child, serves)
+        else:
+            child.end()
         return ended
 
     warm = None if idle is None else idle.take(serves)

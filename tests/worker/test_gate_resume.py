@@ -1,5 +1,6 @@
 """A gate that was stopped goes on where it was, in another attempt's folder too."""
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,27 @@ def test_resumed_is_uninterrupted_to_the_bit(place: Place, cold: bool) -> None:
     assert isinstance(resumed, GateResult)
     assert same(whole, resumed)
     assert whole.n_scored > 4 * 16
+
+
+def test_a_base_pass_that_was_evicted_is_made_again_and_no_window_is_looked_at_twice(
+    place: Place,
+) -> None:
+    whole = execute(spec(place), place.root / "kept", ignore, settings=place.settings)
+    cache = place.root / "evicted"
+    shutil.copytree(place.settings.cache, cache)
+    settings = place.settings.model_copy(update={"cache_dir": cache})
+    folder = place.root / "evicted-parts"
+    with pytest.raises(Released):
+        execute(spec(place), folder, ignore, stop=StopAfter(2, folder), settings=settings)
+    before = [path.read_bytes() for path in batches(folder)]
+    shutil.rmtree(cache)
+    resumed = execute(spec(place), folder, ignore, settings=settings)
+    assert isinstance(whole, GateResult)
+    assert isinstance(resumed, GateResult)
+    assert resumed.cost.base_forward_tokens > 0  # the pass; nothing else may differ
+    resumed.cost.base_forward_tokens = whole.cost.base_forward_tokens
+    assert same(whole, resumed)
+    assert [path.read_bytes() for path in batches(folder)][:2] == before
 
 
 def test_another_attempt_takes_over_what_was_scored(place: Place) -> None:
