@@ -77,6 +77,8 @@ def test_every_code_of_the_service_has_a_class_of_the_same_name() -> None:
 
 def test_every_error_has_an_exit_code_that_no_verdict_owns() -> None:
     for cls in below(errors.ForgettingError):
+        if cls.__module__ != errors.__name__:  # a command's own, which it answers itself
+            continue
         error = cls("x", status=500) if issubclass(cls, errors.ServiceError) else cls("x")
         assert exit_code(error) in {2, 4}
         wanted = 2 if issubclass(cls, errors.Rejected | errors.Unsendable) else 4
