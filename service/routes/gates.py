@@ -16,8 +16,8 @@ from service.routes.wiring import (
     Limit,
     Ring,
     Stored,
+    accept,
     queue_once,
-    wake,
 )
 from service.schemas.gate import Gate
 from service.schemas.spec import GateSpec
@@ -69,11 +69,8 @@ def create_gate(
 ) -> Gate:
     """Queue a gate: a job of type `gate` by another name."""
     row, replayed = queue_once(store, settings, spec, idempotency_key, caller)
-    if replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    else:
-        wake(store, ring, row)
-    response.headers["Location"] = f"/v1/gates/{gate_id(row.id)}"
+    location = f"/v1/gates/{gate_id(row.id)}"
+    accept(response, store, ring, row, replayed=replayed, location=location)
     response.headers["Retry-After"] = "1"
     return show_gate(store, row)
 

@@ -18,6 +18,7 @@ from service.routes.wiring import (
     MetadataFilter,
     Ring,
     Stored,
+    accept,
     queue_once,
     wake,
 )
@@ -53,11 +54,8 @@ def create_job(
 ) -> Job:
     """Queue a job. It is accepted also while no worker lives."""
     row, replayed = queue_once(store, settings, spec, idempotency_key, caller)
-    if replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    else:
-        wake(store, ring, row)
-    response.headers["Location"] = f"/v1/jobs/{row.id}"
+    location = f"/v1/jobs/{row.id}"
+    accept(response, store, ring, row, replayed=replayed, location=location)
     response.headers["Retry-After"] = "1"
     return job_view(row, store)
 
@@ -122,11 +120,8 @@ def extend_job(
     Asked twice it gives the same job.
     """
     row, replayed = extend(store, settings, job_id, caller)
-    if replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    else:
-        wake(store, ring, row)
-    response.headers["Location"] = f"/v1/jobs/{row.id}"
+    location = f"/v1/jobs/{row.id}"
+    accept(response, store, ring, row, replayed=replayed, location=location)
     return job_view(row, store)
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
 
 from service.admission import admit
 from service.auth import caller
@@ -80,6 +80,17 @@ def wake(store: Store, ring: Bell, row: JobRow) -> None:
         n_rings = max(1, min(n_idle, sum(store.children(row.id).values())))
     for _ in range(n_rings):
         ring(row.id)
+
+
+def accept(
+    response: Response, store: Store, ring: Bell, row: JobRow, *, replayed: bool, location: str
+) -> None:
+    """What a 202 says; a job that was not there before is rung for."""
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        wake(store, ring, row)
+    response.headers["Location"] = location
 
 
 Called = Annotated[Caller, Depends(caller)]
