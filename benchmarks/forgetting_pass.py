@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 
 from benchmarks.pass_llama import Llama
-from benchmarks.pass_machine import gemm_peak, held_bytes, peak_bytes, seconds
+from benchmarks.pass_machine import forget_peak, gemm_peak, held_bytes, peak_bytes, seconds
 from benchmarks.pass_peers import naive
 from benchmarks.pass_shapes import SHAPES, make_adapter, make_base, make_model, make_windows
 from worker.cache import Cache
@@ -82,12 +82,14 @@ class Bench:
         if llama is not None:
             sides["llama.cpp, warm"] = llama.compare
         spent: dict[str, list[float]] = {name: [] for name in [*sides, "peak", "head peak"]}
-        for _ in range(arguments.repeats):
+        for repeat in range(arguments.repeats):
             for name, job in sides.items():
                 took = job() if name.startswith("llama") else seconds(job, self.device)
                 spent[name].append(float(took))  # type: ignore[arg-type]
             spent["peak"].append(gemm_peak(self.dtype, self.device))
             spent["head peak"].append(gemm_peak(torch.float32, self.device))
+            told = ", ".join(f"{name} {spent[name][-1]:.2f} s" for name in sides)
+            sys.stderr.write(f"repeat {repeat + 1} of {arguments.repeats}: {told}\n")
         self.show(spent, positions, base_pass, llama)
 
     def show(
@@ -188,6 +190,7 @@ class Bench:
     def memory(self, side: str) -> int:
         """Bytes at the peak above what is held when the weights are there."""
         twin = self.other_model(self.folders[0]) if side == "naive" else None
+        forget_peak(self.device)
         before = held_bytes(self.device)
         if twin is not None:
             naive(self.base.model, twin, self.windows)

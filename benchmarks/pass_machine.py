@@ -1,6 +1,5 @@
 """What the machine can do, and what a process has used of its memory."""
 
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,17 +30,30 @@ def seconds(job: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def forget_peak(device: torch.device) -> None:
+    """From here on `peak_bytes` counts."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status("VmHWM")
 
 
 def held_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    """getrusage would count what the parent held when it made this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def _settle(device: torch.device) -> None:

@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from worker.reduction import exponentials_
-from worker.stream import VOCAB_BLOCK, Stream, collect, put, spans, vocabulary_blocks
+from worker.product import bfloat16_product, product
+from worker.reduction import exponentials_, fold_, largest_
+from worker.stream import VOCAB_BLOCK, log_sum_exp, nothing_yet, spans, vocabulary_blocks
 
 Route = Literal["identity", "logits"]
 """`identity`: one shared linear head, so that sum_v p_base(v) logit_tuned(v) = e . h_tuned with
@@ -36,7 +37,7 @@ class Head:
 
     def logits(self, hidden: Tensor, tokens: slice = slice(None)) -> Tensor:
         """(rows, width) in any dtype -> (rows, tokens) float32, a tensor of the caller's own."""
-        logits = hidden.float() @ self.weight[tokens].t()
+        logits = self._product(hidden, tokens)
         if self.bias is not None:
             logits.add_(self.bias[tokens])
         if self.scale != 1.0:
@@ -44,6 +45,13 @@ class Head:
         if self.softcap is not None:
             logits.div_(self.softcap).tanh_().mul_(self.softcap)
         return logits
+
+    def _product(self, hidden: Tensor, tokens: slice) -> Tensor:
+        if self.source is not None:
+            logits = bfloat16_product(hidden, self.source[tokens])
+            if logits is not None:
+                return logits
+        return product(hidden.float(), self.weight[tokens])
 
     def same_as(self, other: "Head") -> bool:
         """Whether the identity may be used between two models: one linear head, bit for bit."""
@@ -124,64 +132,57 @@ def compare(
 
 
 def _base_by_identity(hidden: Tensor, head: Head, targets: Tensor) -> BaseRows:
-    vocab = len(head.weight)
-    stream = Stream(hidden, largest=min(TOP, vocab))
-    at_target = torch.zeros(len(hidden), 1, device=hidden.device)
+    known = nothing_yet(targets[:, None])
+    top, top_ids = _top_of(len(head.weight), hidden)
     mixed = torch.zeros(len(hidden), head.weight.shape[1], device=hidden.device)
     mixed_bias = torch.zeros(len(hidden), dtype=torch.float64, device=hidden.device)
     for tokens in vocabulary_blocks(head.weight):
         block = head.logits(hidden, tokens)  # (chunk, block)
-        collect(block, tokens, targets[:, None], at_target)
-        stream.look(block, tokens)
-        scale = stream.add_(block, stream.values[:, 0].clone())
+        largest_(block, tokens.start, top, top_ids)
+        scale = fold_(block, tokens.start, known, keep=True)
+        assert scale is not None
         # Block by block, because in a product of a few rows one sum in float32 runs on over the
         # whole vocabulary, and is off by up to 2e-4 nats at 131k entries.
-        mixed.mul_(scale[:, None]).add_(block @ head.weight[tokens])
+        mixed.mul_(scale.float()[:, None]).add_(product(block, head.weight[tokens].t()))
         if head.bias is not None:
             mixed_bias.mul_(scale).add_((block * head.bias[tokens]).sum(dim=1))
-    vectors = mixed.div_(stream.total.float()[:, None])
-    offset = mixed_bias / stream.total * head.scale
-    lse = stream.lse()
+    vectors = mixed.div_(known.total.float()[:, None])
+    offset = mixed_bias / known.total * head.scale
+    lse = log_sum_exp(known)
     return BaseRows(
         vectors=vectors,
         offset=offset,
         targets=targets,
         h_base=lse - _dot(vectors, hidden, head.scale) - offset,
-        nll_base=lse - at_target[:, 0].double(),
-        top_id=stream.ids[:, 0].clone(),
-        top_p=(stream.best.double() - lse).exp(),
-        top5=stream.ids,
+        nll_base=lse - known.found[:, 0].double(),
+        top_id=top_ids[:, 0].clone(),
+        top_p=(top[:, 0].double() - lse).exp(),
+        top5=top_ids,
     )
 
 
 def _compare_by_identity(hidden: Tensor, head: Head, rows: BaseRows) -> PositionScores:
-    stream = Stream(hidden, largest=1)  # of tokens outside the base's five
     wanted = torch.cat([rows.top5, rows.top_id[:, None], rows.targets[:, None]], dim=1)
-    found = torch.full(wanted.shape, -torch.inf, device=hidden.device)
     five = rows.top5.shape[1]
+    known = nothing_yet(wanted, apart=five)
     for tokens in vocabulary_blocks(head.weight):
-        block = head.logits(hidden, tokens)  # (chunk, block)
-        collect(block, tokens, wanted, found)
-        put(block, tokens, rows.top5, torch.full_like(found[:, :five], -torch.inf))
-        stream.look(block, tokens)
-        put(block, tokens, rows.top5, found[:, :five])
-        stream.add_(block, torch.maximum(stream.values[:, 0], found[:, :five].amax(dim=1)))
-    lse = stream.lse()
+        fold_(head.logits(hidden, tokens), tokens.start, known)
+    lse = log_sum_exp(known)
     ce_soft = lse - _dot(rows.vectors, hidden, head.scale) - rows.offset
     # The first of equals, as everywhere.
-    inside, place = found[:, :five].max(dim=1)
+    inside, place = known.found[:, :five].max(dim=1)
     inside_id = rows.top5.gather(1, place[:, None])[:, 0]
-    outside, outside_id = stream.values[:, 0], stream.ids[:, 0]
+    outside, outside_id = known.outside, known.outside_id
     earlier = (outside == inside) & (outside_id < inside_id)
     tuned_top = torch.where((outside > inside) | earlier, outside_id, inside_id)
     return PositionScores(
         kl=ce_soft - rows.h_base,
         ce_soft=ce_soft,
-        ce_hard=lse - found[:, five].double(),
-        nll_tuned=lse - found[:, five + 1].double(),
+        ce_hard=lse - known.found[:, five].double(),
+        nll_tuned=lse - known.found[:, five + 1].double(),
         tuned_top=tuned_top,
         same_top=tuned_top == rows.top_id,
-        same_top5=outside <= found[:, :five].amin(dim=1),
+        same_top5=outside <= known.found[:, :five].amin(dim=1),
         kl_reverse=None,
     )
 
@@ -189,9 +190,9 @@ def _compare_by_identity(hidden: Tensor, head: Head, rows: BaseRows) -> Position
 def _base_by_logits(hidden: Tensor, head: Head, targets: Tensor) -> BaseRows:
     logits = head.logits(hidden)  # (rows, vocab)
     at_target = _pick(logits, targets)
-    stream = Stream(hidden, largest=min(TOP, logits.shape[1]))
-    stream.look(logits, slice(0, None))
-    top_logit, top_id = stream.values[:, 0].clone(), stream.ids[:, 0].clone()
+    top, top_ids = _top_of(logits.shape[1], hidden)
+    largest_(logits, 0, top, top_ids)
+    top_logit, top_id = top[:, 0].clone(), top_ids[:, 0].clone()
     lse = _lse(logits.clone(), top_logit)
     surprise = logits.neg_().add_(lse.float()[:, None])  # -log p_base
     return BaseRows(
@@ -202,7 +203,7 @@ def _base_by_logits(hidden: Tensor, head: Head, targets: Tensor) -> BaseRows:
         nll_base=lse - at_target,
         top_id=top_id,
         top_p=(top_logit.double() - lse).exp(),
-        top5=stream.ids,
+        top5=top_ids,
     )
 
 
@@ -233,6 +234,13 @@ def _compare_by_logits(
         same_top5=same_top5,
         kl_reverse=kl_reverse,
     )
+
+
+def _top_of(vocab: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for the likeliest tokens of rows, for `largest_`: their logits and ids."""
+    shape = (len(hidden), min(TOP, vocab))
+    values = torch.full(shape, -torch.inf, device=hidden.device)
+    return values, torch.zeros(shape, dtype=torch.int64, device=hidden.device)
 
 
 def _lse(logits: Tensor, best: Tensor) -> Tensor:

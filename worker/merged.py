@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
-from torch.nn.functional import linear
+
+from worker.product import product
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -41,7 +42,7 @@ def _summing(layer: LoraLinear, room: Tensor | None) -> Forward:
 
     def forward(x: Tensor) -> Tensor:
         torch.addmm(weight, up, down, alpha=scale, out=whole)
-        return linear(x, whole, bias)
+        return product(x, whole, bias)
 
     return forward
 
@@ -52,8 +53,8 @@ def _adding(layer: LoraLinear) -> Forward:
     down, up = down.to(weight.dtype), up.to(weight.dtype).t()
 
     def forward(x: Tensor) -> Tensor:
-        out = linear(x, weight, bias)
-        out.view(-1, out.shape[-1]).addmm_(linear(x, down).flatten(0, -2), up, alpha=scale)
+        out = product(x, weight, bias)
+        out.view(-1, out.shape[-1]).addmm_(product(x, down).flatten(0, -2), up, alpha=scale)
         return out
 
     return forward

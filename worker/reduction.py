@@ -1,51 +1,80 @@
 """What is done to a block of logits, in place: by C on a CPU, compiled by torch on a GPU, else by
 plain torch. The three agree to float32's rounding; within one pass only one of them is used."""
 
-import ctypes
-import hashlib
-import os
-import platform
-import subprocess
-import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("reduction.c")
-COMMAND = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
-BUILD_SECONDS = 60
+from worker.native import native, threads
 
 
 def exponentials_(block: Tensor, best: Tensor) -> Tensor:
     """(rows, width) float32 becomes exp(block - best); returns the rows' sums, float64 (rows,)."""
-    library = _library() if block.device.type == "cpu" else None
+    library = native() if block.device.type == "cpu" else None
     if library is None:
         return _on_device(_exponentials, block)(block, best)
     sums = torch.empty(len(block), dtype=torch.float64)
     best = best.contiguous()
-    library.exponentials(*_matrix(block), best.data_ptr(), sums.data_ptr(), _threads())
+    library.exponentials(*_matrix(block), best.data_ptr(), sums.data_ptr(), threads())
     return sums
 
 
 def largest_(block: Tensor, start: int, values: Tensor, ids: Tensor) -> None:
     """Bring `values` and `ids` (rows, k), the k largest logits so far in descending order, up to
     date with tokens start, start + 1, … of `block` (rows, width). Of equals the first stays."""
-    library = _library() if block.device.type == "cpu" else None
+    library = native() if block.device.type == "cpu" else None
     if library is None:
         _largest(block, start, values, ids)
         return
     k = values.shape[1]
-    library.largest(*_matrix(block), start, k, values.data_ptr(), ids.data_ptr(), _threads())
+    library.largest(*_matrix(block), start, k, values.data_ptr(), ids.data_ptr(), threads())
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What is known of rows of logits after some blocks of the vocabulary; changed in place."""
+
+    wanted: Tensor  # tokens whose logits are asked for, int64 (rows, n)
+    found: Tensor  # their logits, float32 (rows, n); -inf until their block came
+    best: Tensor  # largest logit, float32 (rows,)
+    total: Tensor  # sum of exp(logit - best), float64 (rows,)
+    outside: Tensor  # largest logit outside the first `apart` of `wanted`, float32 (rows,)
+    outside_id: Tensor  # its token, of equals the first, int64 (rows,)
+    apart: int
+
+
+def fold_(block: Tensor, start: int, known: Folded, *, keep: bool = False) -> Tensor | None:
+    """Tokens start, start + 1, … of `block` (rows, width) join what is known; it is used up.
+
+    With `keep` it becomes exp(block - best), and what earlier blocks' exponentials must be scaled
+    by is returned, float64 (rows,).
+    """
+    scale = torch.empty_like(known.total) if keep else None
+    library = native() if block.device.type == "cpu" else None
+    if library is None:
+        return _fold(block, start, known, scale)
+    fields = (known.found, known.best, known.total, known.outside, known.outside_id)
+    library.fold(
+        *_matrix(block),
+        start,
+        known.wanted.data_ptr(),
+        known.wanted.shape[1],
+        known.apart,
+        *(field.data_ptr() for field in fields),
+        None if scale is None else scale.data_ptr(),
+        threads(),
+    )
+    return scale
 
 
 def reduction_name(device: torch.device) -> str:
     """Which of them works there; they round differently, so it is part of the cache's key."""
     if device.type == "cuda":
         return "triton"
-    return "torch" if _library() is None else "c"
+    return "torch" if native() is None else "c"
 
 
 def _exponentials(block: Tensor, best: Tensor) -> Tensor:
@@ -68,6 +97,22 @@ def _largest(block: Tensor, start: int, values: Tensor, ids: Tensor) -> None:
     ids.copy_(known.gather(1, order[:, :k]))
 
 
+def _fold(block: Tensor, start: int, known: Folded, scale: Tensor | None) -> Tensor | None:
+    place = known.wanted - start
+    here = (place >= 0) & (place < block.shape[1])
+    place = place.clamp(0, block.shape[1] - 1)
+    known.found.copy_(torch.where(here, block.gather(1, place), known.found))
+    best = torch.maximum(known.best, block.amax(dim=1))
+    row, column = here[:, : known.apart].nonzero(as_tuple=True)
+    block[row, place[row, column]] = -torch.inf
+    _largest(block, start, known.outside[:, None], known.outside_id[:, None])
+    block[row, place[row, column]] = known.found[row, column]
+    shrink = (known.best.double() - best.double()).exp_()
+    known.total.mul_(shrink).add_(_on_device(_exponentials, block)(block, best))
+    known.best.copy_(best)
+    return None if scale is None else scale.copy_(shrink)
+
+
 Exponentials = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -85,52 +130,3 @@ def _matrix(block: Tensor) -> tuple[int, int, int, int]:
     assert block.dtype == torch.float32
     assert block.stride(1) == 1
     return block.data_ptr(), block.shape[0], block.shape[1], block.stride(0)
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
-
-
-@cache
-def _library() -> ctypes.CDLL | None:
-    """The C, built once per machine; None where there is no compiler."""
-    try:
-        library = ctypes.CDLL(str(_built()))
-    except (OSError, subprocess.SubprocessError):
-        return None
-    pointer, long, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    library.exponentials.argtypes = [pointer, long, long, long, pointer, pointer, number]
-    library.largest.argtypes = [pointer, long, long, long, long, long, pointer, pointer, number]
-    library.exponentials.restype = library.largest.restype = None
-    return library
-
-
-def _built() -> Path:
-    """Named by what it was made of, and renamed into place, so that builders cannot mix."""
-    facts = [SOURCE.read_text(), " ".join(COMMAND), platform.machine(), _cpu()]
-    name = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forgetting"
-    built = folder / f"reduction-{name}.so"
-    if built.is_file():
-        return built
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        made = Path(work) / built.name
-        command = [os.environ.get("CC") or "cc", *COMMAND, "-shared", "-fPIC"]
-        subprocess.run(
-            [*command, "-o", str(made), str(SOURCE), "-lm"],
-            check=True,
-            capture_output=True,
-            timeout=BUILD_SECONDS,
-        )
-        made.rename(built)
-    return built
-
-
-def _cpu() -> str:
-    """What -march=native looks at: a home directory may be shared by unlike machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

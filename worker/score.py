@@ -19,15 +19,15 @@ from service.errors import AdapterUnreadable, ModelUnavailable
 from worker.cache import Cache, Entry
 from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
 from worker.exact import exact_float32
+from worker.fused import fused
 from worker.head import bears_adapter, candidate_head, head_of, hidden_states
-from worker.merged import merged
 from worker.model import Base
 from worker.once import Alive, once
 from worker.pace import Pace, pace_for, within_memory
 from worker.reduction import reduction_name
 from worker.windows import WINDOW_RULE, Windows
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Of the numbers: change it whenever the same inputs could give others."""
 NOISE_WINDOWS = 8
 NOISE_PADDING = 8
@@ -144,7 +144,7 @@ def score_candidate(
     if identity and not head.same_as(base_pass.head):
         raise ValueError("the candidate has a head of its own; use route='logits'")
     scores: Scores = {}
-    with exact_float32(), merged(model):
+    with exact_float32():
         for batch in _passes(model, windows, base_pass.pace, on_windows):
             rows = rows_at(base_pass.rows, batch.positions, model)
             found = compare(
@@ -231,7 +231,8 @@ def forward(
     ids[real] = windows.ids[token[real]]
     scored = np.zeros(real.shape, bool)
     scored[real] = windows.scored[token[real]]
-    hidden = hidden_states(model, torch.from_numpy(ids).to(model.device))
+    with fused(model):
+        hidden = hidden_states(model, torch.from_numpy(ids).to(model.device))
     before = torch.from_numpy(scored[:, 1:]).to(model.device)
     starts = windows.position_starts
     return Batch(

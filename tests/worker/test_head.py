@@ -63,8 +63,8 @@ class Odd(LlamaForCausalLM):
         return out
 
 
-def make(name: str) -> PreTrainedModel:
-    shape = SHAPE | ({"head_dim": 8} if "Gemma" in name else {}) | ARCHITECTURES[name]
+def make(name: str, **more: Any) -> PreTrainedModel:
+    shape = SHAPE | ({"head_dim": 8} if "Gemma" in name else {}) | ARCHITECTURES[name] | more
     config_class = name + ("TextConfig" if name == "Gemma3" else "Config")
     config = getattr(transformers, config_class)(**shape)
     torch.manual_seed(4)

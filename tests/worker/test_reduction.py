@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from worker import reduction
-from worker.reduction import exponentials_, largest_
+from worker.reduction import exponentials_, fold_, largest_
+from worker.stream import log_sum_exp, nothing_yet
 
 ROWS, WIDTH = 33, 2049  # neither is a multiple of what the C takes at a time
 
@@ -13,7 +14,7 @@ ROWS, WIDTH = 33, 2049  # neither is a multiple of what the C takes at a time
 @pytest.fixture(params=["c", "torch"])
 def logits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     if request.param == "torch":
-        monkeypatch.setattr(reduction, "_library", lambda: None)
+        monkeypatch.setattr(reduction, "native", lambda: None)
     assert reduction.reduction_name(torch.device("cpu")) == request.param
     return torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1)) * 6
 
@@ -58,3 +59,41 @@ def test_nan_and_infinity_are_not_hidden(logits: Tensor) -> None:
     logits[3, 7], logits[5, 9] = torch.nan, torch.inf
     sums = exponentials_(logits, logits.nan_to_num(-9.0, posinf=torch.inf).amax(dim=1))
     assert (~sums.isfinite()).nonzero().flatten().tolist() == [3, 5]
+
+
+def test_blocks_fold_into_what_float64_says_of_the_whole(logits: Tensor) -> None:
+    numbers = torch.Generator().manual_seed(2)
+    wanted = torch.stack([torch.randperm(WIDTH, generator=numbers)[:7] for _ in range(ROWS)])
+    wanted[:, 5] = wanted[:, 0]  # a token may be asked for twice
+    known = nothing_yet(wanted, apart=5)
+    for start in range(0, WIDTH, 600):
+        fold_(logits[:, start : start + 600].clone(), start, known)
+    exact = logits.double()
+    assert ((log_sum_exp(known) - exact.logsumexp(dim=1)).abs() < 1e-6).all()
+    assert torch.equal(known.found, logits.gather(1, wanted))
+    others = logits.scatter(1, wanted[:, :5], -torch.inf).max(dim=1)
+    assert torch.equal(known.outside, others.values)
+    assert torch.equal(known.outside_id, others.indices)
+
+
+def test_folding_is_the_same_to_the_bit_whether_or_not_exponentials_are_kept(
+    logits: Tensor,
+) -> None:
+    targets = torch.arange(ROWS)[:, None]
+    plain, keeping = nothing_yet(targets, apart=1), nothing_yet(targets)
+    mass = torch.zeros(ROWS, dtype=torch.float64)
+    for start in range(0, WIDTH, 600):
+        fold_(logits[:, start : start + 600].clone(), start, plain)
+        block = logits[:, start : start + 600].clone()
+        scale = fold_(block, start, keeping, keep=True)
+        assert scale is not None
+        mass = mass * scale + block.double().sum(dim=1)
+    assert torch.equal(log_sum_exp(plain), log_sum_exp(keeping))
+    assert ((mass / keeping.total - 1).abs() < 1e-6).all()
+
+
+def test_folding_hides_no_nan_and_no_infinity(logits: Tensor) -> None:
+    logits[3, 7], logits[5, 9] = torch.nan, torch.inf
+    known = nothing_yet(torch.zeros(ROWS, 1, dtype=torch.int64))
+    fold_(logits, 0, known)
+    assert (~log_sum_exp(known).isfinite()).nonzero().flatten().tolist() == [3, 5]
