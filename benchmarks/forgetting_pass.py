@@ -81,13 +81,12 @@ class Bench:
         }
         if llama is not None:
             sides["llama.cpp, warm"] = llama.compare
-        spent: dict[str, list[float]] = {name: [] for name in [*sides, "peak", "head peak"]}
+        spent: dict[str, list[float]] = {name: [] for name in [*sides, "peak"]}
         for repeat in range(arguments.repeats):
             for name, job in sides.items():
                 took = job() if name.startswith("llama") else seconds(job, self.device)
                 spent[name].append(float(took))  # type: ignore[arg-type]
             spent["peak"].append(gemm_peak(self.dtype, self.device))
-            spent["head peak"].append(gemm_peak(torch.float32, self.device))
             told = ", ".join(f"{name} {spent[name][-1]:.2f} s" for name in sides)
             sys.stderr.write(f"repeat {repeat + 1} of {arguments.repeats}: {told}\n")
         self.show(spent, positions, base_pass, llama)
@@ -105,7 +104,7 @@ class Bench:
         print_row("side", "us per scored token and adapter", "spread", "against naive")
         print_row(*["---"] * 4)
         for name, values in spent.items():
-            if "peak" in name:
+            if name == "peak":
                 continue
             scored = positions * (arguments.many if "K = " in name else 1)
             if name.startswith("llama") and llama is not None:
@@ -117,15 +116,11 @@ class Bench:
         tokens = len(self.windows.ids)
         body = 2 * shape.body_params * tokens
         head = 2 * shape.head_params * positions
-        limit = body / middle["peak"] + head / middle["head peak"]
+        limit = (body + head) / middle["peak"]
         print_row("fraction of GEMM peak, warm", f"{limit / middle['ours, warm']:.2f}")
-        one = (body + head) / middle["peak"]
-        print_row("the same with the head at the body's peak", f"{one / middle['ours, warm']:.2f}")
         alone = body / middle["peak"] / middle["body alone"]
         print_row("the base's body alone", f"{alone:.2f}")
-        print_row(
-            "peak GFLOP/s, body and head", *(f"{middle[k] / 1e9:.0f}" for k in spent if "peak" in k)
-        )
+        print_row("peak GFLOP/s", f"{middle['peak'] / 1e9:.0f}")
         self.show_errors(base_pass)
         kept = sum(array.nbytes for array in base_pass.rows.values()) / positions
         print_row("bytes cached per position", f"{kept:.0f}", f"4 d + {kept - 4 * shape.width:.0f}")
