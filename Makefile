@@ -51,7 +51,8 @@ bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/READM
 	$(BIN)/python -m benchmarks.divergence
 	$(BIN)/python -m benchmarks.forgetting_pass --llama
 	$(BIN)/python -m benchmarks.forgetting_pass --dtype bfloat16
-	$(BIN)/python -m benchmarks.forgetting_pass --shape B
+	$(BIN)/python -m benchmarks.forgetting_pass --shape B --windows 4
+	$(BIN)/python -m benchmarks.forgetting_pass --shape C --windows 4
 	$(BIN)/python -m benchmarks.laws
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.real_sweep
