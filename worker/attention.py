@@ -25,7 +25,7 @@ LANES = 16
 DTYPES = (torch.float32, torch.bfloat16)
 AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference of hidden states as a share of the largest: rounding."""
-PROBE_TOKENS = 24
+PROBE_TOKENS = 16
 _agreed: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
@@ -40,6 +40,12 @@ def causal_attention(model: PreTrainedModel) -> Iterator[None]:
         return
     with _taken(config):
         yield
+
+
+def attention_name(config: PreTrainedConfig) -> str:
+    """What the model asks for, also while the C stands in for it."""
+    name = str(config._attn_implementation)
+    return "sdpa" if name == NAME else name
 
 
 @contextmanager

@@ -6,6 +6,7 @@ architecture whose norm or gate is another stays as it is.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,14 +23,15 @@ SUFFIX = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Largest difference as a share of the largest value: rounding."""
 PROBE_ROWS = 3
+_turns = RLock()
 _agrees: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @contextmanager
 def fused(model: PreTrainedModel) -> Iterator[None]:
     """Linear layers, RMSNorms, SiLU-gated layers and attention of `model` on a CPU, and LoRA layers
-    anywhere, by their faster forms. The model is itself again afterwards."""
-    with faster_modules(model), merged(model), causal_attention(model):
+    anywhere, by their faster forms. The model is itself again afterwards; threads take turns."""
+    with _turns, faster_modules(model), merged(model), causal_attention(model):
         yield
 
 

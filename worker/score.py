@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.errors import AdapterUnreadable, ModelUnavailable
+from worker.attention import attention_name
 from worker.cache import Cache, Entry
 from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
 from worker.exact import exact_float32
@@ -181,7 +182,7 @@ def cache_key(
         "begins_with_bos": windows.begins_with_bos,
         "window_rule": WINDOW_RULE,
         "engine": f"transformers {transformers.__version__}, torch {torch.__version__}",
-        "attention": str(base.config._attn_implementation),
+        "attention": attention_name(base.config),
         "dtype": str(base.dtype),
         "head_dtype": "torch.float32",
         "device": _device_name(base.device),
