@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,15 @@ from service.settings import settings as process_settings
 from service.store.access import EVERYTHING, Access, option
 
 Insert = postgresql.Insert | sqlite.Insert
+UPSERTS: dict[str, Callable[[Table], Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+"""INSERT that can take ON CONFLICT, by dialect; both spell it alike."""
 
 BUSY_SECONDS = 10.0
+CONNECTIONS = 15
+"""At most, of one process; each is opened once it is needed, and kept."""
 LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_MS = 10_000
 _WRITES = "forgetting_writes"
@@ -50,11 +58,14 @@ def open_engine(url: str) -> Engine:
     """An engine with the durability and the time limits that leases need."""
     parsed = database_url(url)
     common: dict[str, Any] = {
-        "pool_pre_ping": True,
+        "pool_size": CONNECTIONS,
+        "max_overflow": 0,  # such a connection would be opened and closed for one transaction
         "json_serializer": lambda value: json.dumps(value, allow_nan=False),
     }
     if parsed.get_backend_name() == "postgresql":
-        engine = create_engine(parsed, connect_args={"connect_timeout": 5}, **common)
+        engine = create_engine(
+            parsed, connect_args={"connect_timeout": 5}, pool_pre_ping=True, **common
+        )
         event.listen(engine, "connect", _limit_postgresql)
     else:
         Path(parsed.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +73,10 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _harden_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _autocommit(engine: Engine) -> Engine:
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _limit_postgresql(connection: Any, _: Any) -> None:
@@ -84,8 +99,8 @@ def _harden_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that reads first and writes later can fail without waiting.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if connection.get_execution_options().get(_WRITES, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _writer_lock(engine: Engine) -> AbstractContextManager[Any]:
@@ -108,6 +123,16 @@ def writing(engine: Engine, access: Access = EVERYTHING) -> Iterator[Connection]
         yield connection
 
 
+def clock(connection: Connection) -> float:
+    """The database's time, epoch seconds. SQLite's is this machine's, and takes no statement."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(_NOW).scalar_one())
+
+
+_NOW = select(epoch_now())
+
+
 class Database:
     """What every noun of the store stands on.
 
@@ -119,11 +144,16 @@ class Database:
     def __init__(self, url: str, settings: Settings | None = None) -> None:
         self.settings = settings or process_settings()
         self.engine = open_engine(url)
+        # The same connections; for one SELECT, BEGIN and ROLLBACK are two round trips in vain.
+        # SQLite's driver is in that mode already.
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        self._reader: Engine = self.engine if is_sqlite else _autocommit(self.engine)
         self.access = EVERYTHING
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _faults(), self.engine.connect() as connection:
+        """Each statement sees what is committed before it; there is no transaction around them."""
+        with _faults(), self._reader.connect() as connection:
             yield connection.execution_options(**option(self.access))
 
     @contextmanager
@@ -134,7 +164,7 @@ class Database:
     def ping(self) -> float:
         """The database's time, epoch seconds."""
         with self._read() as connection:
-            return float(connection.execute(select(epoch_now())).scalar_one())
+            return float(connection.execute(_NOW).scalar_one())
 
     def dispose(self) -> None:
         """Close every pooled connection."""
@@ -153,7 +183,5 @@ def _faults() -> Iterator[None]:
 
 
 def upsert(connection: Connection, table: Table) -> Insert:
-    """INSERT that can take ON CONFLICT; both dialects spell it alike."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    """One of UPSERTS."""
+    return UPSERTS[connection.dialect.name](table)
