@@ -39,7 +39,8 @@ class Jobs(Database):
         owner = self.access.owner if owner is None else owner
         digest = json_digest(_body(spec))
         children = children_of(spec) if isinstance(spec, SweepSpec) else []
-        with self._write() as connection:
+
+        def add(connection: Connection) -> tuple[JobRow, bool]:
             job = _add(connection, spec, children, digest, owner=owner, key=idempotency_key)
             if job is not None:
                 return job, False
@@ -47,6 +48,8 @@ class Jobs(Database):
             earlier = _of_key(connection, idempotency_key, digest, owner)
             assert earlier is not None
             return earlier, True
+
+        return self._write_together(add)
 
     def add_extension(
         self,
