@@ -4,6 +4,7 @@ Only what follows from the spec, config.json, safetensors headers and the first 
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,14 +15,17 @@ from service.foreign import Recipes, check_points
 from service.gate_admission import Judged, check_policy
 from service.pilot import children_of
 from service.qualify import unsuited_adapter, unsuited_base
+from service.remembered import Remembered
 from service.rows import count_rows, detect, example, read_file
 from service.schemas.candidates import PathAdapter
 from service.schemas.spec import (
     MAX_HELD_OUT_ROWS,
     CandidatesSpec,
     Dataset,
+    DatasetFormat,
     GateSpec,
     Lora,
+    LossOn,
     Spec,
     SweepSpec,
     Training,
@@ -31,8 +35,8 @@ from service.sources import (
     find,
     is_hub_id,
     model_files,
+    require_file,
     require_hub,
-    resolve_file,
     resolve_folder,
     resolve_model,
     roots_of,
@@ -168,13 +172,36 @@ def check_dataset(
 
         hub.require_dataset(dataset.path, dataset.revision, error=DatasetUnreadable, param=param)
         return
-    path = resolve_file(dataset.path, settings.data_roots, param=param)
-    chosen = None if dataset.format == "auto" else dataset.format
+    path = require_file(dataset.path, found, settings.data_roots, param=param)
+    rows = _rows.of(
+        (path, dataset.format, training.loss_on, within),
+        [path],
+        lambda: _first_rows(path, dataset.format, training.loss_on, within),
+    )
+    if rows.total is not None:
+        _require_batch(rows.total, rows.distinct, training)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Of a data file."""
+
+    total: int | None
+    """None where it is too long to be counted here."""
+    distinct: int
+    """Of those that were read."""
+
+
+_rows: Remembered[_Rows] = Remembered(size=256)
+
+
+def _first_rows(path: Path, form: DatasetFormat, loss_on: LossOn, within: str) -> _Rows:
+    chosen = None if form == "auto" else form
     n_rows, distinct = 0, set()
     for line, row in read_file(path, max_bytes=FIRST_BYTES):
         chosen = chosen or detect(row)
         one = example(row, chosen, line=line)
-        if training.loss_on == "completion" and one.completion is None:
+        if loss_on == "completion" and one.completion is None:
             raise DatasetUnreadable(
                 f"line {line} has no completion to take the loss on: set loss_on to all",
                 param=f"{within}loss_on",
@@ -183,9 +210,9 @@ def check_dataset(
         n_rows += 1
         distinct.add(hash(repr(one)))
     total = count_rows(path)
-    if total is None and path.stat().st_size > FIRST_BYTES:
-        return
-    _require_batch(total if total is not None else n_rows, len(distinct), training)
+    if total is None and path.stat().st_size <= FIRST_BYTES:
+        total = n_rows
+    return _Rows(total, len(distinct))
 
 
 def _require_batch(n_rows: int, n_distinct: int, training: Training) -> None:

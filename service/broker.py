@@ -6,6 +6,7 @@ The row decides what runs, so a ring is never waited for and never fails a reque
 import logging
 import queue
 import threading
+import time
 from typing import Protocol
 
 import redis
@@ -17,6 +18,10 @@ log = logging.getLogger(__name__)
 TASK = "forgetting.run_job"
 QUEUE = "forgetting"
 MAX_WAITING = 10_000
+BURST, PER_SECOND = 50, 20.0
+"""So many rings go out at once, then so many a second. Whoever hears any of them takes whatever
+job waits longest, and again until there is none, so a flood of jobs needs no flood of rings, which
+cost the service more than the jobs do."""
 
 
 class Bell(Protocol):
@@ -72,6 +77,8 @@ class Doorbell:
         self._app = celery_app(redis_url)
         self._waiting: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._due = 0.0
 
     def __call__(self, job_id: str) -> None:
         """Returns at once. A full queue drops the ring: the sweep rings again."""
@@ -82,6 +89,7 @@ class Doorbell:
 
     def start(self) -> None:
         if self._thread is None:
+            self._stopping.clear()
             self._thread = threading.Thread(target=self._publish, name="doorbell", daemon=True)
             self._thread.start()
 
@@ -90,6 +98,7 @@ class Doorbell:
         thread, self._thread = self._thread, None
         if thread is None:
             return
+        self._stopping.set()  # what is left goes out as fast as it can
         try:
             self._waiting.put(None, timeout=timeout_seconds)
         except queue.Full:
@@ -108,7 +117,14 @@ class Doorbell:
 
     def _publish(self) -> None:
         while (job_id := self._waiting.get()) is not None:
+            self._pace()
             try:
                 self._app.send_task(TASK, kwargs={"job_id": job_id}, queue=QUEUE, retry=False)
             except (OperationalError, redis.RedisError, OSError) as error:
                 log.warning("ring for %s not sent: %s", job_id, type(error).__name__)
+
+    def _pace(self) -> None:
+        """Waits where more than BURST rings would run ahead of PER_SECOND."""
+        now = time.monotonic()
+        self._due = max(self._due, now - BURST / PER_SECOND) + 1 / PER_SECOND
+        self._stopping.wait(max(0.0, self._due - now))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import CorpusUnreadable
+from service.remembered import Remembered
 from service.schemas.spec import Evaluation
 from service.settings import Settings
 from service.sources import (
@@ -12,8 +13,8 @@ from service.sources import (
     find,
     is_hub_id,
     is_wikitext,
+    require_file,
     require_hub,
-    resolve_file,
     roots_of,
 )
 
@@ -34,7 +35,14 @@ def check_corpus(evaluation: Evaluation, settings: Settings, *, first_bytes: int
 
         hub.require_dataset(hub_id, None, error=CorpusUnreadable, param=PARAM)
         return
-    path = resolve_file(name, settings.data_roots, param=PARAM)
+    path = require_file(name, found, settings.data_roots, param=PARAM)
+    _good.of((path, first_bytes), [path], lambda: _check_file(path, first_bytes))
+
+
+_good: Remembered[None] = Remembered(size=256)
+
+
+def _check_file(path: Path, first_bytes: int) -> None:
     with path.open("rb") as file:
         first = file.read(first_bytes + 1)
     whole = len(first) <= first_bytes

@@ -18,6 +18,7 @@ from service.errors import (
     PathNotAllowed,
     UserError,
 )
+from service.remembered import Remembered
 from service.settings import Settings
 from service.weights import ModelFiles, folder_files
 
@@ -43,6 +44,9 @@ _VARIABLE = {
 """Which setting names the roots of a field."""
 
 
+_folders: Remembered[ModelFiles] = Remembered(size=64)
+
+
 @dataclass(frozen=True)
 class HubModel:
     id: str
@@ -55,7 +59,11 @@ def resolve_file(name: str, roots: Sequence[Path], *, param: str) -> Path:
     Raises PathNotAllowed for anything that leaves the roots, links included, else the error of
     `param`'s kind when there is no such file.
     """
-    found = find(name, roots, param=param)
+    return require_file(name, find(name, roots, param=param), roots, param=param)
+
+
+def require_file(name: str, found: Path | None, roots: Sequence[Path], *, param: str) -> Path:
+    """What `find` found, if it is a file. Raises the error of `param`'s kind."""
     if found is None or not found.is_file():
         raise _missing(param)(_why(name, found, roots, "file", param=param), param=param)
     return found
@@ -107,7 +115,10 @@ def resolve_folder(name: str, roots: Sequence[Path], *, param: str) -> Path:
 def model_files(resolved: Path | HubModel) -> ModelFiles:
     """config.json and the tensors' headers. Raises ModelUnavailable (`auto_map`, pickles, …)."""
     if isinstance(resolved, Path):
-        return folder_files(resolved)
+        # The names count too: a file that came or went is another list.
+        entries = sorted(resolved.iterdir())
+        key = (resolved, tuple(entry.name for entry in entries))
+        return _folders.of(key, entries, lambda: folder_files(resolved))
     from service import hub  # huggingface_hub takes 0.3 s to import; local models never need it
 
     return hub.model_files(resolved.id, resolved.revision)

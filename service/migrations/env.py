@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from service.columns import FiniteDouble, FiniteJSON
 from service.settings import settings
-from service.store.database import open_engine, writing
+from service.store.engine import open_engine, writing
 from service.tables import metadata
 
 # Any number; the same for every process that migrates this schema.

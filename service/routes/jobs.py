@@ -42,22 +42,26 @@ JobType = Literal["finetune", "evaluate", "sweep", "gate"]
 Text = Annotated[str | None, Query(max_length=512)]
 
 
-@router.post("/jobs", status_code=202, operation_id="create_job", openapi_extra=WRITE)
+@router.post(
+    "/jobs", status_code=202, response_model=Job, operation_id="create_job", openapi_extra=WRITE
+)
 def create_job(
     spec: JobSpec,
-    response: Response,
     store: Stored,
     settings: Configured,
     ring: Ring,
     caller: Called,
     idempotency_key: IdempotencyKey = None,
-) -> Job:
+) -> Response:
     """Queue a job. It is accepted also while no worker lives."""
     row, replayed = queue_once(store, settings, spec, idempotency_key, caller)
+    # Written here: FastAPI would check the view once more, in yet another thread.
+    said = job_view(row, store).model_dump_json(by_alias=True)
+    response = Response(said, 202, media_type="application/json")
     location = f"/v1/jobs/{row.id}"
     accept(response, store, ring, row, replayed=replayed, location=location)
     response.headers["Retry-After"] = "1"
-    return job_view(row, store)
+    return response
 
 
 @router.get("/jobs", operation_id="list_jobs", openapi_extra=READ)

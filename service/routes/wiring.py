@@ -1,4 +1,5 @@
-"""How routes reach what `create_app` was given."""
+"""How routes reach what `create_app` was given. What only looks something up is `async`: a plain
+function would be sent to a thread of its own."""
 
 import re
 from typing import Annotated
@@ -6,7 +7,6 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request, Response
 
 from service.admission import admit
-from service.auth import caller
 from service.broker import Bell
 from service.errors import InvalidSpec
 from service.keys import Caller
@@ -19,29 +19,39 @@ from service.store import JobRow, Store
 METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 
 
-def store_of(request: Request) -> Store:
-    """As the caller may see it."""
-    whole: Store = request.app.state.store
-    return whole.seen_by(caller(request).access(settings_of(request)))
+def seen(request: Request) -> Store:
+    """The store as the caller may see it."""
+    whole, settings = request.app.state.store, request.app.state.settings
+    found: Store = whole.seen_by(request.state.caller.access(settings))
+    return found
 
 
-def settings_of(request: Request) -> Settings:
+async def store_of(request: Request) -> Store:
+    return seen(request)
+
+
+async def caller_of(request: Request) -> Caller:
+    found: Caller = request.state.caller
+    return found
+
+
+async def settings_of(request: Request) -> Settings:
     found: Settings = request.app.state.settings
     return found
 
 
-def ring_of(request: Request) -> Bell:
+async def ring_of(request: Request) -> Bell:
     found: Bell = request.app.state.ring
     return found
 
 
-def lawbook_of(request: Request) -> Lawbook:
+async def lawbook_of(request: Request) -> Lawbook:
     """Over the caller's points and laws only."""
     whole: Lawbook = request.app.state.lawbook
-    return whole.over(store_of(request))
+    return whole.over(seen(request))
 
 
-def metadata_filter(request: Request) -> dict[str, str]:
+async def metadata_filter(request: Request) -> dict[str, str]:
     """`metadata[key]=value` from the query. A name that is no filter is refused, not ignored."""
     found: dict[str, str] = {}
     known = {"limit", "after", "status", "type", "base_model", "sweep"}
@@ -93,7 +103,7 @@ def accept(
     response.headers["Location"] = location
 
 
-Called = Annotated[Caller, Depends(caller)]
+Called = Annotated[Caller, Depends(caller_of)]
 Stored = Annotated[Store, Depends(store_of)]
 Configured = Annotated[Settings, Depends(settings_of)]
 Ring = Annotated[Bell, Depends(ring_of)]

@@ -1,15 +1,12 @@
 """One engine, with a way to read and a way to write. Every write is one short transaction."""
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, select
+from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -17,95 +14,27 @@ from service.columns import epoch_now
 from service.errors import SystemFault
 from service.settings import Settings
 from service.settings import settings as process_settings
-from service.store.access import EVERYTHING, Access, option
+from service.store.access import EVERYTHING, option
+from service.store.engine import autocommit, open_engine, writing
+from service.store.together import Together
 
+T = TypeVar("T")
 Insert = postgresql.Insert | sqlite.Insert
-
-BUSY_SECONDS = 10.0
-LOCK_TIMEOUT_MS = 5_000
-IDLE_IN_TRANSACTION_MS = 10_000
-_WRITES = "forgetting_writes"
-_writer_locks: dict[str, threading.Lock] = {}
-_writer_locks_guard = threading.Lock()
+UPSERTS: dict[str, Callable[[Table], Insert]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+"""INSERT that can take ON CONFLICT, by dialect; both spell it alike."""
 
 
-def database_url(url: str) -> URL:
-    """The URL with its driver named. SQLite must be a file: threads share it.
-
-    Raises ValueError for any other database.
-    """
-    if url.startswith("postgres://"):
-        url = "postgresql://" + url.removeprefix("postgres://")
-    parsed = make_url(url)
-    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
-        if parsed.database in (None, "", ":memory:"):
-            raise ValueError("the SQLite database must be a file: sqlite:////path/to/file")
-        return parsed
-    raise ValueError(f"{parsed.drivername}: only sqlite:// and postgresql:// URLs are supported")
+def clock(connection: Connection) -> float:
+    """The database's time, epoch seconds. SQLite's is this machine's, and takes no statement."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(_NOW).scalar_one())
 
 
-def open_engine(url: str) -> Engine:
-    """An engine with the durability and the time limits that leases need."""
-    parsed = database_url(url)
-    common: dict[str, Any] = {
-        "pool_pre_ping": True,
-        "json_serializer": lambda value: json.dumps(value, allow_nan=False),
-    }
-    if parsed.get_backend_name() == "postgresql":
-        engine = create_engine(parsed, connect_args={"connect_timeout": 5}, **common)
-        event.listen(engine, "connect", _limit_postgresql)
-    else:
-        Path(parsed.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, **common)
-        event.listen(engine, "connect", _harden_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _limit_postgresql(connection: Any, _: Any) -> None:
-    # A process frozen inside a transaction must not hold up the rest.
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
-    connection.commit()
-
-
-def _harden_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN is deferred; see _begin_sqlite
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that reads first and writes later can fail without waiting.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _writer_lock(engine: Engine) -> AbstractContextManager[Any]:
-    """SQLite's own lock polling is unfair between threads: queue them here."""
-    if engine.dialect.name != "sqlite":
-        return nullcontext()
-    path = str(Path(engine.url.database or "").resolve())
-    with _writer_locks_guard:
-        return _writer_locks.setdefault(path, threading.Lock())
-
-
-@contextmanager
-def writing(engine: Engine, access: Access = EVERYTHING) -> Iterator[Connection]:
-    """A transaction that may write from its first statement on."""
-    with (
-        _writer_lock(engine),
-        engine.connect().execution_options(**{_WRITES: True}, **option(access)) as connection,
-        connection.begin(),
-    ):
-        yield connection
+_NOW = select(epoch_now())
 
 
 class Database:
@@ -119,11 +48,17 @@ class Database:
     def __init__(self, url: str, settings: Settings | None = None) -> None:
         self.settings = settings or process_settings()
         self.engine = open_engine(url)
+        # The same connections; for one SELECT, BEGIN and ROLLBACK are two round trips in vain.
+        # SQLite's driver is in that mode already.
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        self._reader: Engine = self.engine if is_sqlite else autocommit(self.engine)
+        self._together = Together(self.engine)
         self.access = EVERYTHING
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _faults(), self.engine.connect() as connection:
+        """Each statement sees what is committed before it; there is no transaction around them."""
+        with _faults(), self._reader.connect() as connection:
             yield connection.execution_options(**option(self.access))
 
     @contextmanager
@@ -131,10 +66,15 @@ class Database:
         with _faults(), writing(self.engine, self.access) as connection:
             yield connection
 
+    def _write_together(self, work: Callable[[Connection], T]) -> T:
+        """`_write` for what many threads do at once. `work` may be called twice: `Together`."""
+        with _faults():
+            return self._together.write(self.access, work)
+
     def ping(self) -> float:
         """The database's time, epoch seconds."""
         with self._read() as connection:
-            return float(connection.execute(select(epoch_now())).scalar_one())
+            return float(connection.execute(_NOW).scalar_one())
 
     def dispose(self) -> None:
         """Close every pooled connection."""
@@ -153,7 +93,5 @@ def _faults() -> Iterator[None]:
 
 
 def upsert(connection: Connection, table: Table) -> Insert:
-    """INSERT that can take ON CONFLICT; both dialects spell it alike."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    """One of UPSERTS."""
+    return UPSERTS[connection.dialect.name](table)

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select
 
-from service.columns import epoch_now
 from service.digest import json_digest
 from service.errors import IdempotencyKeyReused, NotFound, StillRunning
 from service.jobs import TERMINAL, JobState
@@ -15,7 +14,7 @@ from service.pilot import children_of
 from service.schemas.spec import FinetuneSpec, Spec, SweepSpec
 from service.store.access import mine
 from service.store.adapters import require_uploads
-from service.store.database import Database, upsert
+from service.store.database import UPSERTS, Database, clock
 from service.store.ids import new_id
 from service.store.moves import record
 from service.store.room import require_room
@@ -40,7 +39,8 @@ class Jobs(Database):
         owner = self.access.owner if owner is None else owner
         digest = json_digest(_body(spec))
         children = children_of(spec) if isinstance(spec, SweepSpec) else []
-        with self._write() as connection:
+
+        def add(connection: Connection) -> tuple[JobRow, bool]:
             job = _add(connection, spec, children, digest, owner=owner, key=idempotency_key)
             if job is not None:
                 return job, False
@@ -48,6 +48,8 @@ class Jobs(Database):
             earlier = _of_key(connection, idempotency_key, digest, owner)
             assert earlier is not None
             return earlier, True
+
+        return self._write_together(add)
 
     def add_extension(
         self,
@@ -226,15 +228,15 @@ def _add(
     key: str | None = None,
 ) -> JobRow | None:
     """The new job, its children inserted in order; None where the key is taken."""
-    now: float = connection.execute(select(epoch_now())).scalar_one()
-    job_id = _insert(connection, spec, now, digest, owner=owner, idempotency_key=key)
-    if job_id is None:
+    now = clock(connection)
+    job = _insert(connection, spec, now, digest, owner=owner, idempotency_key=key)
+    if job is None:
         return None
     for child in children:
         own = json_digest(_body(child))
-        _insert(connection, child, now, own, owner=owner, sweep_id=job_id)
+        _insert(connection, child, now, own, owner=owner, sweep_id=job.id)
     require_room(connection)
-    return read_job(connection, job_id)
+    return job
 
 
 def _insert(
@@ -246,9 +248,8 @@ def _insert(
     owner: str,
     idempotency_key: str | None = None,
     sweep_id: str | None = None,
-) -> str | None:
-    """The new job's id; None where the key is taken."""
-    body = _body(spec)
+) -> JobRow | None:
+    """The new job; None where the key is taken."""
     values = {
         "id": new_id("job", at=now),
         "owner": owner,
@@ -257,31 +258,31 @@ def _insert(
         "base_model": spec.base_model,
         "sweep_id": sweep_id,
         "idempotency_key": idempotency_key,
-        "spec": body,
+        "spec": _body(spec),
         "spec_digest": digest,
         "last_event": 1,
     }
-    new: str | None = connection.execute(
-        upsert(connection, jobs)
-        .values(values)
-        .on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
-        .returning(jobs.c.id)
-    ).scalar_one_or_none()
-    if new is not None:
-        require_uploads(connection, spec)
-        if spec.metadata:
-            connection.execute(
-                insert(job_metadata),
-                [
-                    {"job_id": new, "pair": _pair(key, value)}
-                    for key, value in spec.metadata.items()
-                ],
-            )
-        record(connection, new, 1, [("status", {"status": JobState.QUEUED, "attempt": 0})])
-    return new
+    new = connection.execute(_NEW_JOB[connection.dialect.name], values).one_or_none()
+    if new is None:
+        return None
+    require_uploads(connection, spec)
+    if spec.metadata:
+        connection.execute(
+            insert(job_metadata),
+            [{"job_id": new.id, "pair": _pair(key, value)} for key, value in spec.metadata.items()],
+        )
+    record(connection, new.id, 1, [("status", {"status": JobState.QUEUED, "attempt": 0})])
+    return _row(new)
 
 
 _COLUMNS = [column for column in jobs.c if column.name in JobRow.__dataclass_fields__]
+# Built once: SQLAlchemy finds the SQL of a statement that it has seen, and compares new ones.
+_NEW_JOB = {
+    dialect: insert_into(jobs)
+    .on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+    .returning(*_COLUMNS)
+    for dialect, insert_into in UPSERTS.items()
+}
 
 
 def _jobs() -> Select[Any]:

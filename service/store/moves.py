@@ -23,6 +23,9 @@ HELD = sources(JobState.SUCCEEDED)
 """Only what a worker holds can succeed."""
 
 
+_INSERT_EVENT = insert(events)
+
+
 def owned(claim: Claim) -> ColumnElement[bool]:
     """The fence: true while this very attempt holds the job."""
     return and_(
@@ -86,7 +89,7 @@ def record(connection: Connection, job_id: str, last: int, happened: Sequence[Ev
     if happened:
         first = last - len(happened) + 1
         connection.execute(
-            insert(events),
+            _INSERT_EVENT,
             [
                 {"job_id": job_id, "id": first + i, "kind": kind, "data": dict(data)}
                 for i, (kind, data) in enumerate(happened)

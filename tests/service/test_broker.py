@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from service.broker import MAX_WAITING, QUEUE, TASK, Doorbell
+from service.broker import BURST, MAX_WAITING, PER_SECOND, QUEUE, TASK, Doorbell
 
 
 def test_a_ring_names_the_job_and_nothing_else(redis_url: str) -> None:
@@ -26,6 +26,22 @@ def test_a_ring_names_the_job_and_nothing_else(redis_url: str) -> None:
     assert [body[:2] for body in bodies] == [[[], {"job_id": "job_2"}], [[], {"job_id": "job_1"}]]
     assert {message["headers"]["task"] for message in messages} == {TASK}
     assert {message["content-type"] for message in messages} == {"application/json"}
+
+
+def test_a_flood_of_rings_is_spread_out_and_none_is_lost(redis_url: str) -> None:
+    bell, n_rings = Doorbell(redis_url), BURST + 100
+    with redis.Redis.from_url(redis_url) as server:
+        server.delete(QUEUE)
+        began = time.monotonic()
+        bell.start()
+        for i in range(n_rings):
+            bell(f"job_{i}")
+        while (n_sent := server.llen(QUEUE)) < BURST:
+            time.sleep(0.01)
+        assert n_sent <= BURST + PER_SECOND * (time.monotonic() - began) + 1
+        bell.stop(timeout_seconds=60)  # what waits goes out at once
+        assert server.llen(QUEUE) == n_rings
+        server.delete(QUEUE)
 
 
 def test_nobody_listening_costs_nobody_time(caplog: pytest.LogCaptureFixture) -> None:
