@@ -80,7 +80,7 @@ class Bench:
             "body alone": self.body,
         }
         if llama is not None:
-            sides["llama.cpp, warm"] = llama.compare
+            sides |= {"llama.cpp, warm": llama.warm, "llama.cpp, cold": llama.cold}
         spent: dict[str, list[float]] = {name: [] for name in [*sides, "peak"]}
         for repeat in range(arguments.repeats):
             for name, job in sides.items():

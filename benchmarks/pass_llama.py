@@ -27,11 +27,12 @@ class Llama:
     """Two GGUF files, a text of the windows' tokens, and the base's logits on disk."""
 
     def __init__(self, program: Path, work: Path, n_windows: int, threads: int) -> None:
-        self.program, self.work = program, work
-        self.n_windows, self.threads = n_windows, threads
-        self.logits = work / "base.kld"
-        self._run("base.gguf", n_windows)
-        self.written = self.logits.stat().st_size
+        self.program, self.work, self.threads = program, work, threads
+        self.n_windows = n_windows
+        self.all, self.one = work / "all.kld", work / "one.kld"
+        self._base(self.all, n_windows)
+        self._base(self.one, 1)
+        self.written = self.all.stat().st_size - self.one.stat().st_size
         # It scores the second half of each window.
         self.n_scored = (n_windows - 1) * (CONTEXT // 2 - 1)
 
@@ -66,17 +67,25 @@ class Llama:
         (work / "text.txt").write_text(text, encoding="utf-8")
         return cls(program, work, len(windows), arguments.threads)
 
-    def compare(self) -> float:
-        """Seconds of the candidate's pass: all windows less one, so that loading cancels."""
-        return self._run("tuned.gguf", self.n_windows, "--kl-divergence") - self._run(
-            "tuned.gguf", 1, "--kl-divergence"
+    def warm(self) -> float:
+        """Seconds of the candidate's run: all windows less one, so that loading cancels."""
+        return self._run("tuned.gguf", self.all, "--kl-divergence") - self._run(
+            "tuned.gguf", self.one, "--kl-divergence"
         )
 
-    def _run(self, model: str, chunks: int, *more: str) -> float:
+    def cold(self) -> float:
+        """The base's run, which writes the logits, and the candidate's."""
+        return self._base(self.all, self.n_windows) - self._base(self.one, 1) + self.warm()
+
+    def _base(self, logits: Path, windows: int) -> float:
+        # It scores as many windows as the file has: --chunks counts for the base's run only.
+        return self._run("base.gguf", logits, "--chunks", str(windows))
+
+    def _run(self, model: str, logits: Path, *more: str) -> float:
         started = time.perf_counter()
         command = [str(self.program), "-m", str(self.work / model), "-c", str(CONTEXT)]
-        command += ["-f", str(self.work / "text.txt"), "--chunks", str(chunks), "-b", "2048"]
-        command += ["-t", str(self.threads), "--kl-divergence-base", str(self.logits), *more]
+        command += ["-f", str(self.work / "text.txt"), "-b", "2048", "-t", str(self.threads)]
+        command += ["--kl-divergence-base", str(logits), *more]
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - started
 
