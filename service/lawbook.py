@@ -25,7 +25,7 @@ from service.residuals import job_law
 from service.schemas.laws import FitRequest, Form, Law, LawPage, Laws, Metric, PendingLaw
 from service.schemas.questions import Inverse, Plan, PlanRequest, Prediction, PredictRequest
 from service.selection import Selection
-from service.store import JobRow, PointGroup, Store
+from service.store import Access, JobRow, PointGroup, Store
 
 
 class Lawbook:
@@ -103,13 +103,17 @@ class Lawbook:
         return law_view(self._store.law(law_id))
 
     def residual(self, job: JobRow) -> dict[str, Any]:
-        """A job's `law` and `law_reason`: did it forget more than its group's other runs say?"""
+        """A job's `law` and `law_reason`: did it forget more than its owner's other runs say?
+
+        The same for whoever asks, an admin too.
+        """
+        book = self.over(self._store.seen_by(Access.of_job(job.owner)))
 
         def law_of(others: PointGroup, form: Form) -> Mapping[str, Any]:
             chosen = Selection(others.points, "kl", group=others.group, recipe=others.recipe)
-            return self._law(replace(chosen, for_residual=True), form)
+            return book._law(replace(chosen, for_residual=True), form)
 
-        return job_law(self._store, job, law_of)
+        return job_law(book._store, job, law_of)
 
     def fit(self, request: FitRequest) -> Laws:
         """Raises TooFewPoints, InvalidSpec."""

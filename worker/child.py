@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
 from service import lifeline, logs
 from service.columns import finite
@@ -37,6 +39,11 @@ STAY = "stay"
 SUCCEEDED, FAILED, RELEASED = "succeeded", "failed", "released"
 DISK_FULL = "disk_full"
 """Not the job's fault: it is released, and tried again after a while."""
+DISK_FULL_WORDS = re.compile(
+    rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}"  # safetensors
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"  # torch.save
+    r"|\d+ requested and \d+ written"  # numpy.save
+)
 WORDS = frozenset({SUCCEEDED, FAILED, RELEASED})
 RETRY = "retry"
 """Of a failed word: what failed may work next time."""
@@ -156,15 +163,13 @@ def carry_out(
         return word | {RETRY: isinstance(error, SystemFault)}
     except MemoryError as error:
         return _out_of_memory(error)
-    except RuntimeError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if is_disk_full(error):
+            logging.getLogger(__name__).error("disk full: %s", error)
+            return {"kind": RELEASED, "reason": DISK_FULL}
         if not _is_out_of_memory(error):
             raise
         return _out_of_memory(error)
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        logging.getLogger(__name__).error("disk full: %s", error)
-        return {"kind": RELEASED, "reason": DISK_FULL}
     return {"kind": SUCCEEDED}
 
 
@@ -192,8 +197,15 @@ def error_of(word: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in word.items() if key not in ("kind", RETRY)}
 
 
-def is_disk_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def is_disk_full(error: BaseException | None) -> bool:
+    """It, or what it came from. Libraries that write by themselves tell it in words only."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if DISK_FULL_WORDS.search(str(error)):
+        return True
+    return is_disk_full(error.__cause__ or error.__context__)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -237,7 +249,7 @@ def _log_to(path: Path) -> None:
     os.close(file)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     # By name: torch's CUDA error has a class, its CPU allocator raises a plain RuntimeError.
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from service.errors import LeaseLost, SystemFault
 from service.settings import Settings
-from service.store import Claim, Store
+from service.store import Access, Claim, Store
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ class Lease:
     def __init__(self, store: Store, claim: Claim, settings: Settings) -> None:
         self.store = store
         self.claim = claim
+        self.seen = store.seen_by(Access.of_job(claim.owner))
+        """For what the job names or is compared with: never another owner's."""
         self.cancel_requested = False
         self._every = settings.beat_seconds
         self._length = settings.lease_seconds

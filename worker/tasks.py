@@ -129,7 +129,7 @@ def _attempt(
         message = f"checkpoint of step {resumed_step} taken over from an earlier attempt"
         lease.tell({"kind": "log", "message": message, "step": resumed_step})
     try:
-        adapters = publish.fetch_adapters(lease.store, claim.spec, folder, settings, check)
+        adapters = publish.fetch_adapters(lease.seen, claim.spec, folder, settings, check)
     except AdapterUnreadable as error:
         word = child.failed(
             error.code, FailureClass.USER, error.message, param=error.param, details=error.details
@@ -139,7 +139,7 @@ def _attempt(
     law = None
     if claim.spec["type"] == "gate":
         gate = GateSpec.model_validate(claim.spec)
-        law = _insist(lease, lambda: expectation(gate, lease.store))
+        law = _insist(lease, lambda: expectation(gate, lease.seen))
     ended = supervise(
         lease,
         child.order_line(
@@ -242,7 +242,7 @@ def _law_points(
     job_id = lease.claim.job_id
     if not isinstance(spec, EvaluateSpec):
         return points_of(job_id, spec, body)
-    found = _insist(lease, lambda: foreign_points(spec, body, lease.store))
+    found = _insist(lease, lambda: foreign_points(spec, body, lease.seen))
     if found.refused:
         for message in found.refused:
             lease.tell({"kind": "warning", "message": message})

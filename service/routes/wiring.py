@@ -2,7 +2,7 @@
 function would be sent to a thread of its own."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
 
@@ -14,7 +14,7 @@ from service.lawbook import Lawbook
 from service.quota import require_affordable
 from service.schemas.spec import Spec
 from service.settings import Settings
-from service.store import JobRow, Store
+from service.store import Access, JobRow, Store
 
 METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 
@@ -77,7 +77,7 @@ def queue_once(
         earlier = store.job_of_key(idempotency_key, spec)
         if earlier is not None:
             return earlier, True
-    admitted = admit(spec, settings, jobs=store)
+    admitted = admit(spec, settings, jobs=store.seen_by(Access.of_job(caller.owner)))
     require_affordable(admitted, caller, settings)
     return store.add_job(admitted, idempotency_key=idempotency_key)
 
@@ -101,6 +101,12 @@ def accept(
     else:
         wake(store, ring, row)
     response.headers["Location"] = location
+
+
+def located(status: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: this answer says where what it made is to be had."""
+    where = {"required": True, "description": "Path.", "schema": {"type": "string"}}
+    return {status: {"headers": {"Location": where}}}
 
 
 Called = Annotated[Caller, Depends(caller_of)]

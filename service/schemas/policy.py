@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.laws.sequential import CLIP
-from service.laws.statistic import Check
+from service.laws.statistic import LEAST, Check
 from service.laws.verdict import OnInconclusive
 from service.schemas.candidates import Candidate
 from service.schemas.fields import Label, Name, Strict
@@ -29,8 +29,8 @@ Percentile = Literal[
     "kl_percentiles.p0.1",
 ]
 Number = Literal["law_residual", "law_residual_z"]
-Nats = Annotated[float, Field(gt=0, le=1000)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Nats = Annotated[float, Field(ge=LEAST, le=1000)]
+Share = Annotated[float, Field(ge=LEAST, le=1 - LEAST)]
 Finite = Annotated[float, Field(ge=-1000, le=1000)]
 
 
@@ -55,7 +55,7 @@ class MeanCheck(_Checked):
     fail_above: Nats | None = None
     warn_above: Nats | None = None
     clip: float = Field(
-        CLIP, gt=1, le=1000, description="Window values are clipped at this many limits."
+        CLIP, gt=1 + LEAST, le=1000, description="Window values are clipped at this many limits."
     )
 
     @model_validator(mode="after")
@@ -71,7 +71,7 @@ class IncreaseCheck(_Checked):
     max_increase: Nats
     warn_above: Nats | None = None
     clip: float = Field(
-        CLIP, gt=1, le=1000, description="Window values are clipped at this many limits."
+        CLIP, gt=1 + LEAST, le=1000, description="Window values are clipped at this many limits."
     )
 
     @model_validator(mode="after")

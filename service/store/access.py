@@ -1,7 +1,7 @@
 """Whose rows a store shows. What is somebody else's is not found, as if it did not exist."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, true
 
@@ -16,9 +16,15 @@ class Access:
     max_jobs: int | None = None
     """Queued and running jobs, children of sweeps counted; None: as many as one likes."""
 
+    @classmethod
+    def of_job(cls, owner: str | None) -> Self:
+        """What a job may work with, whoever asked for it and whoever runs it: its owner's. One of
+        nobody, made without keys or by the bootstrap key, works with everything."""
+        return cls(owner=owner or "", sees_all=not owner)
+
 
 EVERYTHING = Access()
-"""The worker's, the sweeper's, and everybody's where there are no keys."""
+"""The sweeper's, everybody's where there are no keys, and the worker's but for what a job names."""
 
 
 def option(access: Access) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Attempts(Database):
                 return None
             announce(connection, claimed, JobState.RUNNING, {"worker": worker})
             follow(connection, claimed.sweep_id)
-            return Claim(claimed.id, claimed.attempt, token, claimed.spec)
+            return Claim(claimed.id, claimed.attempt, token, claimed.spec, claimed.owner)
 
     def beat(self, claim: Claim, events: Sequence[Mapping[str, Any]] = ()) -> bool:
         """Extend the lease and write what the child reported; true: stop, cancel was asked.

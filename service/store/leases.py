@@ -24,7 +24,10 @@ class Leases(Database):
     def _reap_one(self) -> str | None:
         # SKIP LOCKED: a frozen worker may hold its row, and other services reap as well.
         expired = (
-            select(jobs.c.id, jobs.c.attempt, jobs.c.lease_token, jobs.c.spec, jobs.c.failures)
+            select(
+                *(jobs.c.id, jobs.c.attempt, jobs.c.lease_token),
+                *(jobs.c.spec, jobs.c.owner, jobs.c.failures),
+            )
             .where(jobs.c.state.in_(HELD), jobs.c.lease_expires_at < epoch_now())
             .order_by(jobs.c.id)
             .limit(1)
@@ -34,7 +37,7 @@ class Leases(Database):
             row = connection.execute(expired).one_or_none()
             if row is None:
                 return None
-            claim = Claim(row.id, row.attempt, row.lease_token, row.spec)
+            claim = Claim(row.id, row.attempt, row.lease_token, row.spec, row.owner)
             error = worker_lost(row.failures + 1)
             retry_or_fail(connection, claim, error, budget=self.settings.max_failures)
             return claim.job_id

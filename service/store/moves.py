@@ -65,6 +65,7 @@ def move(target: JobState, *, leaving: Collection[JobState] | None = None) -> Up
             jobs.c.attempt,
             jobs.c.last_event,
             jobs.c.spec,
+            jobs.c.owner,
             jobs.c.type,
             jobs.c.verdict,
         )

@@ -56,6 +56,7 @@ class Claim:
     attempt: int
     lease_token: str
     spec: dict[str, Any]
+    owner: str | None
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,11 @@ def test_the_command_sends_lists_shows_and_removes(service: Service, folder: Pat
     assert (
         json.loads(service.forgetting("adapters", "show", adapter_id, "--json").stdout) == as_json
     )
-    gone = service.forgetting("adapters", "delete", adapter_id, "--json")
+    asked = service.forgetting("adapters", "delete", adapter_id)
+    assert asked.exit_code == 2
+    assert "add --yes" in asked.stderr
+    assert service.forgetting("adapters", "show", adapter_id).exit_code == 0
+    gone = service.forgetting("adapters", "delete", adapter_id, "--yes", "--json")
     assert json.loads(gone.stdout) == {"id": adapter_id, "deleted": True}
     assert "No such adapters" in service.forgetting("adapters", "list").stderr
     assert service.forgetting("adapters", "show", adapter_id).exit_code == 2
@@ -185,7 +189,7 @@ def test_submit_sends_a_folder_that_lies_here(
     ran = service.forgetting("jobs", "submit", "--adapter", adapter["id"], *where)
     again = service.client.job(ran.stdout.strip())
     assert [one["id"] for one in again["spec"]["adapters"]] == [adapter["id"]]
-    busy = service.forgetting("adapters", "delete", adapter["id"])
+    busy = service.forgetting("adapters", "delete", adapter["id"], "-y")
     assert busy.exit_code == 2
     assert "cancel it first" in busy.stderr
     lacking = service.forgetting("jobs", "submit", "--adapter", "mine", "--corpus", "corpus.txt")

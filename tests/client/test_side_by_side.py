@@ -4,7 +4,9 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from forgetting_client.command.compare import page
 from forgetting_client.command.side_by_side import difference, pareto, rows
+from rich.console import Console
 
 from tests.client.measured import measured
 
@@ -70,3 +72,28 @@ def test_rows_name_the_best_and_what_dominates() -> None:
     assert found[1].more_than_best is None
     assert found[0].more_than_best is not None
     assert found[0].more_than_best["value"] == pytest.approx(0.2)
+
+
+LAW = {"residual": -0.01234, "z": -12.3}
+LONG = "./runs/2026-11-25/a-name-as-people-give-them/with/many/folders/checkpoint-000140"
+JOB = "job_01M8934Y88R97VEZF726FCTJ4W:140"
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_the_page_fits_a_terminal_and_nothing_is_lost(width: int) -> None:
+    result = compared((2.34567, 0.312345), (1.98765, 0.123456), (2.0, 0.1234))
+    result["checkpoints"][0].update(rank=4096, step=1_000_000)
+    told = Console(width=width, markup=False, highlight=False)
+    with told.capture() as capture:
+        for part in page(rows(result, [LONG, JOB, "./c"], [LAW, None, LAW]), result):
+            told.print(part, soft_wrap=isinstance(part, str))
+    said = capture.get()
+    measured, beside, _ = said.split("\n\n")
+    lines = beside.splitlines()
+    assert all(len(line.rstrip()) <= width for line in [*measured.splitlines(), *lines])
+    names = "".join(line[lines[0].index("adapter") :].strip() for line in lines)
+    assert LONG in names
+    assert JOB in names
+    assert "…" not in said
+    for wanted in ("4,096", "1,000,000", "-0.012 (z -12.3)", "dominated by 2", "0.3123"):
+        assert wanted in said, said

@@ -25,7 +25,7 @@ MANY: list[Any] = [
 REFUSED: list[tuple[dict[str, Any], list[str | int], str]] = [
     ({"checks": []}, ["checks"], "non-empty"),
     ({"checks": [{**MEAN, "fail_abov": 1}]}, ["checks", 0], "'fail_abov' was unexpected"),
-    ({"checks": [{**MEAN, "fail_above": 0}]}, ["checks", 0, "fail_above"], "minimum of 0"),
+    ({"checks": [{**MEAN, "fail_above": 0}]}, ["checks", 0, "fail_above"], "minimum of 1e-09"),
     ({"checks": [{**MEAN, "metric": "kll"}]}, ["checks", 0, "metric"], "'kll' is not one of"),
     ({"checks": [{"id": "a", "metric": "kl"}]}, ["checks", 0], "'fail_above' is a required"),
     ({"checks": [{"id": "a", "fail_above": 1}]}, ["checks", 0], "'metric' is a required"),

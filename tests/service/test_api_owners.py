@@ -187,3 +187,44 @@ def test_idempotency_keys_and_uploads_are_each_owners_own(
     )
     assert sent.status_code == 201
     assert sent.json()["id"] != ids["adapter_id"]
+
+
+def test_a_residual_is_of_its_owners_runs_whoever_asks(
+    web: TestClient,
+    store: Store,
+    ids: Json,
+    mine: dict[str, str],
+    theirs: dict[str, str],
+    finetune: Json,
+) -> None:
+    """Theirs are of the same recipe, and would change the line."""
+    admin = {"Authorization": "Bearer a-bootstrap-key-of-enough-letters"}
+    before = web.get(f"/v1/jobs/{ids['job_id']}", headers=mine).json()["law"]
+    assert before is not None
+    for rank in (24, 48):
+        training = finetune["training"] | {"lora": {"r": rank}}
+        web.post("/v1/jobs", json=finetune | {"training": training}, headers=theirs)
+        run_next(store)
+    assert len(store.points(group=ids["group"])[0].points) > before["n_runs"]
+    for asking in (mine, admin):
+        path = f"/v1/jobs/{ids['job_id']}"
+        assert web.get(path, headers=asking).json()["law"] == before
+        assert web.get(f"{path}/result", headers=asking).json()["law"] == before
+
+
+def test_an_admins_job_works_with_what_its_owner_may_see(
+    web: TestClient, store: Store, api_settings: Settings, ids: Json, finetune: Json
+) -> None:
+    """It is refused at the door, not hours later by the worker; the bootstrap key is nobody's."""
+    _, token = create_key(store, api_settings, owner="ops", name="test", scopes=[Scope.ADMIN])
+    spec = {
+        "type": "evaluate",
+        "base_model": "tiny",
+        "adapters": [{"job": ids["job_id"]}],
+        "evaluation": finetune["evaluation"],
+    }
+    refused = web.post("/v1/jobs", json=spec, headers={"Authorization": f"Bearer {token}"})
+    assert refused.status_code == 422
+    assert f"no job {ids['job_id']}" in refused.json()["detail"]
+    bootstrap = {"Authorization": "Bearer a-bootstrap-key-of-enough-letters"}
+    assert web.post("/v1/jobs", json=spec, headers=bootstrap).status_code == 202

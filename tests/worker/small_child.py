@@ -61,6 +61,7 @@ def execute(
             "message": "started",
             "pid": os.getpid(),
             "adapters": sorted(adapters or {}),
+            "runs": sorted({point["run"] for point in (law or {}).get("points", [])}),
         }
     )
     for deed in spec.metadata["does"].split():

@@ -91,7 +91,7 @@ def test_a_base_pass_that_was_evicted_is_made_again_and_no_window_is_looked_at_t
 
 
 def test_another_attempt_takes_over_what_was_scored(place: Place) -> None:
-    claim = Claim("job_" + "0" * 26, 2, "token", {})
+    claim = Claim("job_" + "0" * 26, 2, "token", {}, "")
     first = root_of(place.settings) / claim.job_id / ATTEMPT
     with pytest.raises(Released):
         execute(spec(place), first, ignore, stop=StopAfter(3, first), settings=place.settings)

@@ -32,7 +32,7 @@ def leave(home: Path, attempt: int, step: int, *, measured: tuple[int, ...] = ()
 
 
 def prepare(home: Path, attempt: int) -> tuple[Path, int | None]:
-    return workdir.prepare(Claim("job_1", attempt, "token", {}), Settings(home=home))
+    return workdir.prepare(Claim("job_1", attempt, "token", {}, ""), Settings(home=home))
 
 
 def test_a_first_attempt_starts_empty(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_an_interrupted_attempt_leaves_what_it_was_copying(tmp_path: Path, patie
         if next(calls, None) is None:
             raise LeaseLost("taken over")
 
-    claim = Claim("job_1", 2, "token", {})
+    claim = Claim("job_1", 2, "token", {}, "")
     with pytest.raises(LeaseLost):
         workdir.prepare(claim, Settings(home=tmp_path), check)
     assert [path.name for path in (tmp_path / "work" / "job_1").iterdir()] == ["attempt-1"]

@@ -11,6 +11,7 @@ import typer
 
 from forgetting_client.command.output import console, emit, emit_json, say, show
 from forgetting_client.command.session import session_of
+from forgetting_client.command.sure import agreed
 from forgetting_client.command.words import ago, number, when
 
 if TYPE_CHECKING:
@@ -93,9 +94,15 @@ def show_adapter(context: typer.Context, adapter_id: AdapterId) -> None:
 
 
 @app.command("delete")
-def delete_adapter(context: typer.Context, adapter_id: AdapterId) -> None:
+def delete_adapter(
+    context: typer.Context,
+    adapter_id: AdapterId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
     """Remove an adapter that no queued or running job is to measure; results stay."""
     session = session_of(context)
+    if not agreed(f"Remove {adapter_id} and its files for good?", yes=yes):
+        return
     with session.connect() as client:
         client.delete_adapter(adapter_id)
     if session.as_json:

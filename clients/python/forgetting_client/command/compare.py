@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forgetting_client.command.faults import USAGE
-from forgetting_client.command.output import emit_json, say, show
+from forgetting_client.command.output import clean, emit_json, say, show
 from forgetting_client.command.session import session_of
 from forgetting_client.command.words import NOTHING, interval, number
 
@@ -92,10 +92,15 @@ def compare(
 
 
 def page(found: "Sequence[Row]", result: Any) -> "list[RenderableType]":
+    from rich.text import Text
+
     from forgetting_client.command.job_page import cell, fit, grid
 
-    names = ("rank", "step", "L_ft", "kl", "ci95", "same_top", "over the best", "ci95", "law")
-    table = grid("", *names, "trade", "adapter", right=names)
+    names = ("rank", "step", "L_ft", "kl", "ci95", "same_top", "law")
+    table = grid("", *names, right=names)
+    beside = grid("", "over the best", "ci95", "trade", "adapter", right=("over the best", "ci95"))
+    beside.columns[-1].no_wrap = False  # a long name goes on in the next line, whole
+    numbers = {row.name: row.index + 1 for row in found}
     least = [row for row in found if row.more_than_best is None]
     for row in sorted(found, key=lambda row: row.kl["value"]):
         more = row.more_than_best
@@ -107,13 +112,17 @@ def page(found: "Sequence[Row]", result: Any) -> "list[RenderableType]":
             number(row.kl["value"]),
             interval(row.kl["ci95"]),
             number(row.same_top["value"]),
+            NOTHING if row.law is None else f"{row.law['residual']:+.2g} (z {row.law['z']:+.1f})",
+        )
+        by = f" by {numbers[row.dominated_by]}" if row.dominated_by else ""
+        beside.add_row(
+            str(row.index + 1),
             NOTHING if more is None else number(more["value"]),
             NOTHING if more is None else interval(more["ci95"]),
-            NOTHING if row.law is None else f"{row.law['residual']:+.2g} (z {row.law['z']:+.1f})",
-            cell(row.mark or NOTHING),
-            cell(row.name + (f", by {row.dominated_by}" if row.dominated_by else "")),
+            cell((row.mark or NOTHING) + by),
+            Text(clean(row.name), overflow="fold"),
         )
-    parts: list[RenderableType] = [fit(table), ""]
+    parts: list[RenderableType] = [table, "", fit(beside), ""]
     parts.append(
         f"{result['n_positions']:,} tokens of {result['n_documents']:,} documents; kl in nats per "
         "token; differences are paired over documents, with 95 % intervals"

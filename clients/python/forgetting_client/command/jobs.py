@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from forgetting_client.command.faults import USAGE
 from forgetting_client.command.output import emit, emit_json, say, show
 from forgetting_client.command.session import session_of
 from forgetting_client.command.spec import split
 from forgetting_client.command.submit import EXAMPLES, submit
+from forgetting_client.command.sure import agreed
 from forgetting_client.gate_wire import Gate
 
 app = typer.Typer(
@@ -173,13 +173,8 @@ def delete(
 ) -> None:
     """Remove a finished job with its result and artifacts, for good."""
     session = session_of(context)
-    if not yes:
-        if not sys.stdin.isatty():
-            say("Error: this removes the job's result and artifacts for good; add --yes.")
-            raise typer.Exit(USAGE)
-        if not typer.confirm(f"Remove {job_id}, its result and artifacts for good?", err=True):
-            say("Nothing removed.")
-            return
+    if not agreed(f"Remove {job_id}, its result and artifacts for good?", yes=yes):
+        return
     with session.connect() as client:
         client.delete(job_id)
     if session.as_json:
