@@ -115,16 +115,26 @@ def _base_pass(
 
     # Runs of one sweep come to this point together: one of them makes the pass for all.
     entry, cached = once(cache, key, compute, waiting=lambda: on_windows(0, len(windows)))
-    return BasePass(
-        rows=entry.arrays,
-        route=route,
-        head=head,
-        pace=pace,
-        noise_kl=entry.facts["kl"],
-        noise_max_abs=entry.facts["max_abs"],
-        noise_positions=entry.facts["n_positions"],
-        forward_tokens=0 if cached else len(windows.ids),
-    )
+    return base_pass_of(entry, route, head, pace, forward_tokens=0 if cached else len(windows.ids))
+
+
+def base_pass_of(
+    entry: Entry, route: Route, head: Head, pace: Pace, *, forward_tokens: int
+) -> BasePass:
+    noise = (entry.facts[name] for name in ("kl", "max_abs", "n_positions"))
+    return BasePass(entry.arrays, route, head, pace, *noise, forward_tokens)
+
+
+def finite(scores: Scores) -> Scores:
+    """The same. Raises AdapterUnreadable where a KL is NaN or infinite."""
+    lost = int((~np.isfinite(scores["kl"])).sum())
+    if lost:
+        raise AdapterUnreadable(
+            f"the candidate's logits are NaN or infinite at {lost} of {len(scores['kl'])} "
+            "positions",
+            param="adapters",
+        )
+    return scores
 
 
 def score_candidate(
@@ -160,14 +170,7 @@ def score_candidate(
                 if name not in scores:
                     scores[name] = np.empty(windows.n_positions, values.dtype)
                 scores[name][batch.positions] = values
-    lost = int((~np.isfinite(scores["kl"])).sum())
-    if lost:
-        raise AdapterUnreadable(
-            f"the candidate's logits are NaN or infinite at {lost} of {windows.n_positions} "
-            "positions",
-            param="adapters",
-        )
-    return scores
+    return finite(scores)
 
 
 def cache_key(
