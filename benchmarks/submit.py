@@ -18,7 +18,6 @@ from pathlib import Path
 
 from service.settings import Settings
 from service.store import Store
-from tests.chaos.child import LEDGER
 from tests.chaos.parts import Part, closing, environment, free_port, module, until
 from tests.chaos.town import answers
 from tests.e2e.house import ROOT, finetune, write_data
@@ -90,11 +89,8 @@ def measure(database: str, broker: str, seconds: int, connections: int) -> Load:
 
 
 @contextlib.contextmanager
-def served(database: str, *, workers: int = 0) -> Iterator[tuple[str, Path, Part]]:
-    """A service; its address, its folder and its broker.
-
-    `workers`: real ones, but for their child, which takes a moment and no model.
-    """
+def served(database: str, *, claimer: bool = False) -> Iterator[tuple[str, Path, Part]]:
+    """A service without workers, or with `benchmarks.claimer`; its address, folder and broker."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forgetting-bench-")))
         write_data(folder)
@@ -125,16 +121,15 @@ def served(database: str, *, workers: int = 0) -> Iterator[tuple[str, Path, Part
             FORGETTING_MODEL_ROOTS=json.dumps([str(ROOT / "demo")]),
             FORGETTING_DATA_ROOTS=json.dumps([str(folder)]),
             FORGETTING_ALLOW_HUB="false",
-            **{LEDGER: str(folder / "ledger")},
         )
         port = free_port()
         command = module("service.command", "serve", "--no-worker", "--port", str(port))
         parts.append(Part("service", command, folder / "service.log", env=own, cwd=folder))
         url = f"http://127.0.0.1:{port}/v1"
         until(lambda: answers(url), 60, "the service")
-        for i in range(workers):
-            log, command = folder / f"worker-{i}.log", module("tests.chaos.worker")
-            parts.append(Part("worker", command, log, lifeline=True, env=own, cwd=folder))
+        if claimer:
+            line, log = module("benchmarks.claimer"), folder / "claimer.log"
+            parts.append(Part("claimer", line, log, env=own, cwd=folder))
         yield url, folder, redis
 
 
