@@ -19,6 +19,7 @@ from service.routes.wiring import (
     Ring,
     Stored,
     accept,
+    located,
     queue_once,
     wake,
 )
@@ -42,7 +43,13 @@ JobType = Literal["finetune", "evaluate", "sweep", "gate"]
 Text = Annotated[str | None, Query(max_length=512)]
 
 
-@router.post("/jobs", status_code=202, operation_id="create_job", openapi_extra=WRITE)
+@router.post(
+    "/jobs",
+    status_code=202,
+    operation_id="create_job",
+    openapi_extra=WRITE,
+    responses=located(202),
+)
 def create_job(
     spec: JobSpec,
     response: Response,
@@ -105,7 +112,11 @@ def resume_job(job_id: JobId, store: Stored, ring: Ring) -> Job:
 
 
 @router.post(
-    "/jobs/{job_id}/extend", status_code=202, operation_id="extend_job", openapi_extra=WRITE
+    "/jobs/{job_id}/extend",
+    status_code=202,
+    operation_id="extend_job",
+    openapi_extra=WRITE,
+    responses=located(202),
 )
 def extend_job(
     job_id: JobId,
