@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml clients/python/pyproject.toml constraints.txt install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm serve check format bench chaos replicate-paper lock clean
+.PHONY: help demo test test-vllm serve check format bench conformance chaos replicate-paper lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/READM
 	$(BIN)/python -m benchmarks.real_sweep
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.gate_wall
+
+conformance: $(VENV)/.installed-dev  ## Hold the service to its OpenAPI document, long; ARGS="--examples N --seed N"
+	$(BIN)/python -m tests.conformance $(ARGS)
 
 chaos: $(VENV)/.installed-dev  ## Kill, freeze and flush everything under 1,000 jobs; ARGS="--jobs N --faults N --database …"
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from service import problems, scopes
+from service import problems
 from service.auth import BearerKey, check_exposure, guard, is_loopback
 from service.broker import Bell
+from service.document import completed
 from service.lawbook import Lawbook
 from service.meters import Meters
 from service.middleware import Limits, RequestContext
@@ -35,6 +36,8 @@ from service.uploads import sweep_uploads
 
 FRAMING_BYTES = 10_000
 """What stands around the files of an upload."""
+PROBLEM: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}}
+"""So that the document has its schema; `completed` says the rest."""
 NOUNS = (jobs, events, results, gates, policies, adapters, laws, keys, limits, models, health)
 
 
@@ -68,7 +71,7 @@ def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
     app.state.lawbook, app.state.meters = Lawbook(store), Meters(store)
     held = [Depends(guard)]
     for noun in NOUNS:
-        app.include_router(noun.router, prefix="/v1", responses=refusals(), dependencies=held)
+        app.include_router(noun.router, prefix="/v1", responses=PROBLEM, dependencies=held)
         app.include_router(noun.router, include_in_schema=False, dependencies=held)
     problems.install(app)
     # The last added is the first to see a request.
@@ -82,25 +85,8 @@ def create_app(store: Store, settings: Settings, ring: Bell) -> FastAPI:
     return app
 
 
-def refusals() -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI document: every refusal is a problem."""
-    return {
-        "4XX": {"description": "Refused", "model": Problem},
-        "5XX": {"description": "Failed", "model": Problem},
-    }
-
-
 class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """FastAPI documents every model as application/json; problems have a type of their own."""
-        document = super().openapi()
-        document["components"]["securitySchemes"] = {
-            scopes.SCHEME: {"type": "http", "scheme": "bearer"}
-        }
-        for methods in document["paths"].values():
-            for operation in methods.values():
-                for status in refusals():
-                    content = operation["responses"][status]["content"]
-                    if "application/json" in content:
-                        content[problems.MEDIA_TYPE] = content.pop("application/json")
-        return document
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi())
+        return self.openapi_schema

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -83,7 +84,7 @@ class Limits:
             return
         if body is None:
             await self._too_large(scope)(scope, receive, send)
-        elif body and not taken(scope["path"], headers.get(b"content-type", b"").strip()):
+        elif body and not taken(scope, headers.get(b"content-type", b"").strip()):
             said = "send Content-Type: application/json"
             said += " or text/csv" if scope["path"] in TAKES_CSV else ""
             await problem(scope, 415, PROTOCOL[415], said)(scope, receive, send)
@@ -137,8 +138,12 @@ class Limits:
             await self.app(scope, counted, send)
 
 
-def taken(path: str, kind: bytes) -> bool:
-    return bool(JSON.match(kind) or (path in TAKES_CSV and CSV.match(kind)))
+def taken(scope: Scope, kind: bytes) -> bool:
+    """Whether its body may be read; where no route takes the request at all, that is told first."""
+    if JSON.match(kind) or (scope["path"] in TAKES_CSV and CSV.match(kind)):
+        return True
+    routes = scope["app"].routes
+    return not any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

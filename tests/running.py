@@ -31,7 +31,7 @@ def running(
     """A server that answers at `url` with its port filled in; ended by `stop`, then SIGKILL."""
     said = ""
     for _ in range(PORTS):
-        port = _free_port()
+        port = free_port()
         at = url.format(port=port)
         with tempfile.TemporaryFile("w+") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
@@ -76,7 +76,7 @@ def _answers_in_time(server: subprocess.Popen[bytes], answers: Callable[[], bool
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

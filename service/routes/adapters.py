@@ -11,7 +11,7 @@ from service.errors import AdapterUnreadable
 from service.parts import Part, Parts
 from service.present import adapter_view
 from service.quota import require_space
-from service.routes.wiring import After, Called, Configured, Limit, Stored
+from service.routes.wiring import After, Called, Configured, Limit, Stored, located
 from service.schemas.views import Adapter, Page
 from service.scopes import Scope, needs
 from service.uploads import intended, keep, limits, receiving, remove, sweep_uploads
@@ -62,7 +62,14 @@ Text = Annotated[str | None, Query(max_length=512)]
     status_code=201,
     operation_id="upload_adapter",
     openapi_extra={**FILES, **WRITE},
-    responses={200: {"description": "This content was there already", "model": Adapter}},
+    responses={
+        **located(201),
+        200: {
+            "description": "This content was there already",
+            "model": Adapter,
+            **located(200)[200],
+        },
+    },
 )
 async def upload_adapter(
     request: Request,

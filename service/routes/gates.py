@@ -17,6 +17,7 @@ from service.routes.wiring import (
     Ring,
     Stored,
     accept,
+    located,
     queue_once,
 )
 from service.schemas.gate import Gate
@@ -57,6 +58,7 @@ MaxBytes = Annotated[
     status_code=202,
     operation_id="create_gate",
     openapi_extra=needs(Scope.JOBS_WRITE),
+    responses=located(202),
 )
 def create_gate(
     spec: GateSpec,

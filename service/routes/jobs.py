@@ -19,6 +19,7 @@ from service.routes.wiring import (
     Ring,
     Stored,
     accept,
+    located,
     queue_once,
     wake,
 )
@@ -43,7 +44,12 @@ Text = Annotated[str | None, Query(max_length=512)]
 
 
 @router.post(
-    "/jobs", status_code=202, response_model=Job, operation_id="create_job", openapi_extra=WRITE
+    "/jobs",
+    status_code=202,
+    response_model=Job,
+    operation_id="create_job",
+    openapi_extra=WRITE,
+    responses=located(202),
 )
 def create_job(
     spec: JobSpec,
@@ -109,7 +115,11 @@ def resume_job(job_id: JobId, store: Stored, ring: Ring) -> Job:
 
 
 @router.post(
-    "/jobs/{job_id}/extend", status_code=202, operation_id="extend_job", openapi_extra=WRITE
+    "/jobs/{job_id}/extend",
+    status_code=202,
+    operation_id="extend_job",
+    openapi_extra=WRITE,
+    responses=located(202),
 )
 def extend_job(
     job_id: JobId,

@@ -265,7 +265,15 @@ def finetune_unless_said(body: Any) -> Any:
 
 
 JobSpec = Annotated[
-    Annotated[FinetuneSpec | EvaluateSpec | SweepSpec | GateSpec, Field(discriminator="type")],
+    Annotated[
+        FinetuneSpec | EvaluateSpec | SweepSpec | GateSpec,
+        Field(
+            discriminator="type",
+            json_schema_extra={
+                "anyOf": [{"required": ["type"]}, {"$ref": "#/components/schemas/FinetuneSpec"}]
+            },
+        ),
+    ],
     BeforeValidator(finetune_unless_said),
 ]
 Runnable = Annotated[FinetuneSpec | EvaluateSpec | GateSpec, Field(discriminator="type")]

@@ -1,11 +1,13 @@
 """Names that clients are built on: paths, operations, schemas. New ones are welcome."""
 
+import json
 from typing import Any
 
 import pytest
 
 from service.app import create_app
 from service.broker import Doorbell
+from service.problems import kinds
 from service.settings import Settings
 from service.store import Store
 
@@ -102,14 +104,31 @@ def test_schemas(document: Any) -> None:
 
 
 def test_every_refusal_is_documented_as_a_problem(document: Any) -> None:
+    said = document["components"]["responses"]
+    for name in ("Refused", "Failed"):
+        content = said[name]["content"]
+        shapes = [media["schema"]["$ref"] for media in content.values()]
+        assert content.keys() == {"application/problem+json"}
+        assert shapes == ["#/components/schemas/Problem"]
+        assert said[name]["headers"]["x-request-id"]["required"]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            for status in ("4XX", "5XX"):
-                content = operation["responses"][status]["content"]
-                shapes = [media["schema"]["$ref"] for media in content.values() if media]
-                assert content.keys() == {"application/problem+json"}, (method, path)
-                assert shapes == ["#/components/schemas/Problem"], (method, path)
+            for status, name in (("4XX", "Refused"), ("5XX", "Failed")):
+                named = {"$ref": f"#/components/responses/{name}"}
+                assert operation["responses"][status] == named, (method, path)
             assert "422" not in operation["responses"], (method, path)
+
+
+def test_every_status_of_a_problem_is_explained(document: Any) -> None:
+    said = document["components"]["responses"]
+    for kind in kinds():
+        name = "Refused" if kind.status < 500 else "Failed"
+        assert f"{kind.status} " in said[name]["description"], kind.code
+
+
+def test_the_document_stays_small(document: Any) -> None:
+    """What every operation shares is said once, and referred to."""
+    assert len(json.dumps(document)) < 130_000
 
 
 def test_an_upload_is_documented_with_its_two_files(document: Any) -> None:

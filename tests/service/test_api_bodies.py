@@ -101,6 +101,18 @@ def test_only_json_is_taken(sqlite_api: TestClient, finetune: Json, kind: str) -
     assert refused(answer, status=415)["code"] == "unsupported_media_type"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("PUT", "/jobs", 405), ("TRACE", "/v1/adapters", 405), ("POST", "/nowhere", 404)],
+)
+def test_a_body_is_not_looked_at_where_nothing_takes_the_request(
+    sqlite_api: TestClient, method: str, path: str, status: int
+) -> None:
+    answer = sqlite_api.request(method, path, content="text", headers={"Content-Type": "text/x"})
+    refused(answer, status=status, at=path)
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_idempotency_keys_have_a_length(sqlite_api: TestClient, finetune: Json, key: str) -> None:
     answer = sqlite_api.post("/jobs", json=finetune, headers={"Idempotency-Key": key})

@@ -1,0 +1,1 @@
+"""The service held to its own OpenAPI document by schemathesis: over HTTP, with every check on."""
