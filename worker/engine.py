@@ -5,7 +5,7 @@ Base and candidate always go through the same engine: rounding that they share c
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 
 from service.errors import EngineUnavailable
 from service.qualify import unsuited_adapter, unsuited_base
-from service.schemas.result import Engine
+from service.schemas.result import Engine, EngineUse
 from service.schemas.spec import Evaluation
 from service.weights import folder_files
 from worker.cache import Cache
 from worker.candidates import Candidate
 from worker.divergence import Route
+from worker.loaded import Loaded
 from worker.model import Base
 from worker.score import BasePass, OnWindows, Scores, score_base, score_candidate
 from worker.windows import Windows
@@ -55,6 +56,9 @@ class Scorer(Protocol):
     @property
     def seconds(self) -> dict[str, float]:
         """What the engine cost apart from passes."""
+
+    def used(self, base_pass: BasePass) -> EngineUse:
+        """So far."""
 
 
 class Transformers:
@@ -96,6 +100,10 @@ class Transformers:
     ) -> Scores:
         return score_candidate(model, windows, base_pass, reverse=reverse, on_windows=on_windows)
 
+    def used(self, base_pass: BasePass) -> EngineUse:
+        pace = base_pass.pace
+        return EngineUse(batch_tokens=pace.batch_tokens, head_rows=pace.chunk)
+
 
 def require_engine(evaluation: Evaluation) -> None:
     """Before anything is loaded: raises EngineUnavailable where vLLM is asked for and absent."""
@@ -126,18 +134,32 @@ def pick_engine(evaluation: Evaluation, base: Base, candidates: Sequence[Candida
 
 
 @contextmanager
-def started(engine: Engine, base: Base, windows: Windows) -> Iterator[Scorer]:
-    """The engine, once for the base and all its candidates."""
+def started(
+    engine: Engine,
+    base: Base,
+    windows: Windows,
+    *,
+    loaded: Loaded | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Iterator[Scorer]:
+    """The engine, once for the base and all its candidates.
+
+    A vLLM comes from `loaded` where one of the same settings is kept there, and is kept there
+    afterwards; without `loaded`, and after any fault, it ends here.
+    """
     if engine.name == "transformers":
+        if loaded is not None:
+            loaded.end_engine()
         yield Transformers(base)
         return
     from worker.vllm_scorer import VllmScorer
 
-    scorer = VllmScorer(base, windows)
-    try:
+    with ExitStack() as fault:
+        scorer = VllmScorer(base, windows, loaded=loaded, warn=warn)
+        fault.callback(scorer.close)
         yield scorer
-    finally:
-        scorer.close()
+        fault.pop_all()
+        scorer.keep()
 
 
 def has_vllm() -> bool:

@@ -68,7 +68,9 @@ def gate(
     phases.enter(Phase.VALIDATING)
     corpus = load_corpus(spec.evaluation, settings)
     phases.enter(Phase.LOADING)
-    base = (loaded or Loaded()).base(
+    loaded = loaded or Loaded()
+    loaded.end_engine()  # vLLM's, of the job before
+    base = loaded.base(
         spec.base_model,
         spec.revision,
         dtype=spec.dtype,

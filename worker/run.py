@@ -146,7 +146,7 @@ def execute(
     route = choose_route(base, probed, n_positions=windows.n_positions, reverse=reverse)
     last, checkpoints, compared = None, [], []
     sides: list[Side] = []
-    with started(engine, base, windows) as scorer:
+    with started(engine, base, windows, loaded=loaded, warn=warn) as scorer:
         base_pass = scorer.base_pass(
             windows,
             corpus_digest=corpus.digest,
@@ -179,6 +179,7 @@ def execute(
                 if last.parity["failed"]:
                     warn(warning_of(last.parity))
             report_measured(report, last.checkpoint)
+        engine = engine.model_copy(update={"used": scorer.used(base_pass)})
     assert last is not None  # a spec names one candidate at least
 
     seconds = phases.seconds() | scorer.seconds

@@ -194,9 +194,27 @@ class JobLaw(LawResidual):
     """The same run by the joint law, and the job's other runs."""
 
 
+class EngineUse(View):
+    """What the engine ran with in the end."""
+
+    batch_tokens: int
+    """In a forward step, at most."""
+    head_rows: int
+    """Of logits, made at once."""
+    kv_cache_bytes: int | None = None
+    """vLLM's, for the windows in flight; transformers keeps none."""
+    gpu_memory_utilization: float | None = None
+    """Of the GPU's memory, what vLLM was allowed; null without a GPU."""
+    warm: bool = False
+    """Whether the engine was running already, from the job before."""
+    restarts: int = 0
+    """Of vLLM, out of memory, each time at half of what it ran with."""
+
+
 class Engine(View):
     name: Literal["transformers", "vllm"]
     reason: str
+    used: EngineUse | None = None
 
 
 class NoiseFloor(View):

@@ -48,3 +48,9 @@ def test_an_untied_head(
     ours = run(engine, tokens, tmp_path / "r", models / "u", width=64)
     assert abs(ours["kl"] - theirs["kl"]).max() < PER_POSITION
     assert ours["kl"].mean() == pytest.approx(theirs["kl"].mean(), rel=ALIKE)
+
+
+def test_a_head_that_is_spread_over_workers_is_refused(models: Path) -> None:
+    spread = {"tensor_parallel_size": 2}
+    with pytest.raises(ValueError, match="must be whole"):
+        Engine(models / "tied", dtype=torch.float32, context=96, batch_tokens=512, options=spread)

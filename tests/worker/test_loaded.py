@@ -68,3 +68,38 @@ def test_a_file_written_in_place_is_read_again_whatever_its_times_say(models: Pa
         file.write(b"{")
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert load(loaded, models, heard) is not first
+
+
+class Engine:
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_an_engine_is_given_again_for_its_own_base_and_settings_only(models: Path) -> None:
+    loaded, engine = Loaded(), Engine()
+    base = load(loaded, models, [])
+    assert loaded.take_engine(base, "these") is None
+    loaded.keep_engine(base, "these", engine)
+    assert loaded.take_engine(base, "these") is engine
+    assert loaded.take_engine(base, "these") is None  # whoever has it brings it back
+    loaded.keep_engine(base, "these", engine)
+    assert engine.closed == 0
+    assert loaded.take_engine(base, "others") is None
+    assert engine.closed == 1
+
+
+def test_an_engine_goes_with_its_base_and_when_it_is_not_wanted(models: Path) -> None:
+    loaded, first, second, third = Loaded(), Engine(), Engine(), Engine()
+    base = load(loaded, models, [])
+    loaded.keep_engine(base, "these", first)
+    other = load(loaded, models, [], "bfloat16")
+    assert first.closed == 1
+    loaded.keep_engine(base, "these", second)  # of the base before
+    assert second.closed == 1
+    loaded.keep_engine(other, "these", third)
+    loaded.end_engine()
+    loaded.end_engine()
+    assert third.closed == 1

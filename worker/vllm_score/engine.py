@@ -3,8 +3,8 @@
 import gc
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,16 @@ class Engine:
         self._params = lambda window: PoolingParams(
             task=TASK, skip_reading_prefix_cache=True, extra_kwargs={"window": window}
         )
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**{**arguments, **(options or {})}))
+        arguments |= options or {}
+        if (workers := arguments["tensor_parallel_size"]) != 1:
+            raise ValueError(f"the head must be whole, not spread over {workers} workers")
+        self.kv_cache_bytes = int(arguments["kv_cache_memory_bytes"])
+        self.gpu_memory_utilization: float | None = arguments.get("gpu_memory_utilization")
+        with ExitStack() as undo:
+            undo.callback(_give_back_memory)
+            with memory_errors():
+                self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+            undo.pop_all()
         self.start_seconds = time.monotonic() - began
         self._passes = 0
 
@@ -118,18 +127,16 @@ class Engine:
 
     def close(self) -> None:
         """Give its memory back, so that another engine may start in this process."""
-        from vllm.distributed import cleanup_dist_env_and_memory
-
         self._engine.engine_core.shutdown()
         del self._engine
-        gc.collect()
-        cleanup_dist_env_and_memory()
+        _give_back_memory()
 
     @contextmanager
-    def _running(self, task: Pass, adapter: Path | None):
+    def _running(self, task: Pass, adapter: Path | None) -> Iterator[None]:
         self._engine.collective_rpc("begin_pass", args=(task, adapter and str(adapter)))
         try:
-            yield
+            with memory_errors():
+                yield
         finally:
             self._engine.collective_rpc("end_pass")
 
@@ -159,6 +166,24 @@ class Engine:
         if missing:
             raise RuntimeError(f"vLLM left {missing} of {len(positions)} positions without a score")
         return columns
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """vLLM words some errors of the allocator anew; here they are torch's again."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "out of memory" in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise torch.OutOfMemoryError(str(error)) from None
+        raise
+
+
+def _give_back_memory() -> None:
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    gc.collect()
+    cleanup_dist_env_and_memory()
 
 
 def order_of(tokens: Tokens) -> NDArray[np.int64]:
