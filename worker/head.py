@@ -45,13 +45,11 @@ def head_of(model: PreTrainedModel, *, like: Head | None = None) -> Head:
         )
     weight, bias, source = _linear(layer, like)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    ids = torch.arange(PROBE_TOKENS, device=weight.device)[None] % len(weight)
+    ids = _probe(weight)
     hidden = hidden_states(model, ids)[0]
     wanted = model(input_ids=ids, use_cache=False).logits[0].float()
     if not bool(wanted.isfinite().all()):
-        raise ModelUnavailable(
-            f"the logits of this {type(model).__name__} are NaN or infinite", param="base_model"
-        )
+        raise ModelUnavailable(_not_finite(model), param="base_model")
     limit = TOLERANCE.get(model.dtype, max(TOLERANCE.values())) * float(wanted.abs().max())
     gaps = {}
     for scale in _scales(model.config.get_text_config()):
@@ -66,12 +64,30 @@ def head_of(model: PreTrainedModel, *, like: Head | None = None) -> Head:
     )
 
 
+@torch.inference_mode()
 def candidate_head(model: PreTrainedModel, *, like: Head | None = None) -> Head:
-    """`head_of` a candidate. Raises AdapterUnreadable where its logits are not finite."""
+    """`head_of` a candidate; where the adapter left the very layer of `like` alone, `like` itself.
+
+    Raises AdapterUnreadable where its logits are not finite.
+    """
+    layer = model.get_output_embeddings()
+    if like is not None and type(layer) is nn.Linear and layer.weight is like.source:
+        hidden = hidden_states(model, _probe(layer.weight))
+        if not bool(hidden.isfinite().all()):
+            raise AdapterUnreadable(_not_finite(model), param="adapters")
+        return like
     try:
         return head_of(model, like=like)
     except ModelUnavailable as error:
         raise AdapterUnreadable(error.message, param="adapters") from error
+
+
+def _probe(weight: Tensor) -> Tensor:
+    return torch.arange(PROBE_TOKENS, device=weight.device)[None] % len(weight)
+
+
+def _not_finite(model: PreTrainedModel) -> str:
+    return f"the logits of this {type(model).__name__} are NaN or infinite"
 
 
 def bears_adapter(model: PreTrainedModel) -> bool:
