@@ -19,8 +19,9 @@ from service.schemas.result import NoiseFloor
 from worker.divergence import BaseRows, Route, base_rows, compare
 from worker.grafts import Grafts
 from worker.pace import Pace, within_memory
-from worker.score import exact_float32, forward, named, noise_of, rows_at
+from worker.score import exact_float32, forward, noise_of
 from worker.scored import Batch
+from worker.stored import named, rows_at
 from worker.windows import Windows
 
 Columns = dict[str, NDArray[Any]]

@@ -5,7 +5,8 @@ differ between them cancels exactly.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from service.errors import AdapterUnreadable, ModelUnavailable
 from worker.attention import attention_name
 from worker.cache import Cache, Entry
-from worker.divergence import BaseRows, Head, PositionScores, Route, base_rows, compare
+from worker.divergence import Head, Route, base_rows, compare
 from worker.exact import exact_float32
 from worker.fused import fused
 from worker.head import bears_adapter, candidate_head, head_of, hidden_states
@@ -26,6 +27,7 @@ from worker.model import Base
 from worker.once import Alive, once
 from worker.pace import Pace, pace_for, within_memory
 from worker.reduction import reduction_name
+from worker.stored import named, rows_at
 from worker.windows import WINDOW_RULE, Windows
 
 SCORING_VERSION = 4
@@ -225,8 +227,14 @@ def _passes(
 
 @torch.inference_mode()
 def forward(
-    model: PreTrainedModel, windows: Windows, batch: NDArray[np.int64], padding: int = 0
+    model: PreTrainedModel,
+    windows: Windows,
+    batch: NDArray[np.int64],
+    padding: int = 0,
+    *,
+    plain: bool = False,
 ) -> Batch:
+    """`plain`: by the model's own modules, which round differently from their faster forms."""
     lengths = windows.lengths[batch]
     width = int(lengths.max()) + padding
     real = np.arange(width)[None] < lengths[:, None]  # (window, token)
@@ -235,7 +243,7 @@ def forward(
     ids[real] = windows.ids[token[real]]
     scored = np.zeros(real.shape, bool)
     scored[real] = windows.scored[token[real]]
-    with fused(model):
+    with nullcontext() if plain else fused(model):
         hidden = hidden_states(model, torch.from_numpy(ids).to(model.device))
     before = torch.from_numpy(scored[:, 1:]).to(model.device)
     starts = windows.position_starts
@@ -254,7 +262,8 @@ def noise_of(
     route: Route,
     pace: Pace,
 ) -> dict[str, Any]:
-    """KL of the base against itself when windows run one by one and padded: pure rounding.
+    """KL of the base against itself when windows run one by one, padded and by the model's own
+    modules: pure rounding.
 
     Never padded beyond the model's positions, which may be a table of that length.
     """
@@ -264,7 +273,7 @@ def noise_of(
     for window in chosen:
         room = NOISE_PADDING if limit is None else limit - int(windows.lengths[window])
         padding = max(0, min(NOISE_PADDING, room))
-        batch = forward(model, windows, np.array([window]), padding=padding)
+        batch = forward(model, windows, np.array([window]), padding=padding, plain=True)
         rows = rows_at(store, batch.positions, model)
         other = None if route == "identity" else head
         kl.append(compare(batch.hidden, head, rows, chunk=pace.chunk, base_head=other).kl)
@@ -274,25 +283,3 @@ def noise_of(
         "max_abs": float(every.abs().max()),
         "n_positions": len(every),
     }
-
-
-def named(record: BaseRows | PositionScores) -> Iterator[tuple[str, NDArray[Any]]]:
-    for field in fields(record):
-        tensor = getattr(record, field.name)
-        if tensor is not None:
-            # numpy knows no bfloat16: its bits travel as int16
-            bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
-            # no vocabulary has 2^31 tokens: half of the room that the ids would take
-            bits = bits.int() if bits.dtype == torch.int64 else bits
-            yield field.name, bits.cpu().numpy()
-
-
-def rows_at(
-    store: Mapping[str, NDArray[Any]], positions: NDArray[np.int64], model: PreTrainedModel
-) -> BaseRows:
-    tensors = {f.name: torch.from_numpy(store[f.name][positions]) for f in fields(BaseRows)}
-    if tensors["vectors"].dtype == torch.int16:
-        tensors["vectors"] = tensors["vectors"].view(torch.bfloat16)
-    for name in ("targets", "top_id", "top5"):
-        tensors[name] = tensors[name].long()
-    return BaseRows(**{name: tensor.to(model.device) for name, tensor in tensors.items()})

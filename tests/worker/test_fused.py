@@ -11,15 +11,20 @@ from transformers import GemmaConfig, LlamaConfig, PreTrainedModel
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
+from service.settings import Settings
 from tests.worker.candidates_made import make_lora
 from tests.worker.test_head import ARCHITECTURES, make
 from worker import attention
 from worker.attention import attend
+from worker.cache import Cache
+from worker.corpus import Document, corpus_of
 from worker.fused import faster_modules, fused
 from worker.head import hidden_states
-from worker.model import Base, tuned
+from worker.model import Base, load_base, tuned
 from worker.native import native
 from worker.product import bfloat16_product, by_onednn, product
+from worker.score import score_base, score_candidate
+from worker.windows import cut
 
 pytestmark = pytest.mark.skipif(native() is None, reason="no C compiler on this machine")
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16}
@@ -148,3 +153,20 @@ def test_without_a_compiler_everything_is_torchs(monkeypatch: pytest.MonkeyPatch
     with fused(model):
         replaced = [type(m) for m in model.modules() if "forward" in vars(m)]
     assert set(replaced) <= {nn.Linear}
+
+
+def test_bfloat16_reports_how_far_its_rounding_goes(
+    random_base: Path, worker_settings: Settings, tmp_path: Path
+) -> None:
+    text = "The river runs past the old mill, and the mill grinds the corn. " * 20
+    corpus = corpus_of("made", "text", [Document("mill", text)])
+    noise = {}
+    for dtype in ("float32", "bfloat16"):
+        base = load_base(random_base.name, None, dtype=dtype, settings=worker_settings)
+        windows, cache = cut(corpus, base.tokenizer, 64), Cache(tmp_path / dtype, max_bytes=10**9)
+        made = score_base(base, windows, corpus_digest=corpus.digest, route="identity", cache=cache)
+        noise[dtype] = made.noise_max_abs
+        scores = score_candidate(base.model, windows, made)
+        assert not scores["kl"].any()  # what does not differ cancels exactly all the same
+    assert noise["float32"] < 1e-5
+    assert noise["bfloat16"] > 1e-5
