@@ -59,6 +59,9 @@ bench: $(VENV)/.installed-dev  ## Measure: prints the tables of benchmarks/READM
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.gate_wall
 
+bench-vllm: $(VLLM_VENV)/.installed  ## Measure the vLLM engine against transformers and vLLM's own log-probs
+	OMP_NUM_THREADS=2 $(VLLM_VENV)/bin/python -m benchmarks.vllm_engine
+
 conformance: $(VENV)/.installed-dev  ## Hold the service to its OpenAPI document, long; ARGS="--examples N --seed N"
 	$(BIN)/python -m tests.conformance $(ARGS)
 
