@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml clients/python/pyproject.toml constraints.txt install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm serve check format bench conformance chaos replicate-paper lock clean
+.PHONY: help demo test test-vllm serve check format bench bench-vllm conformance chaos replicate-paper lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
