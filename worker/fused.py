@@ -4,6 +4,7 @@ A module is replaced only after it has given the same on numbers of its own, so 
 architecture whose norm or gate is another stays as it is.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
@@ -100,13 +101,16 @@ def _gated(layer: nn.Module) -> Forward:
 def _agreeing(
     module: nn.Module, made: Callable[[nn.Module], Forward], weight: Tensor
 ) -> Forward | None:
-    """The faster form, if it gives what the module itself gives; looked at once."""
+    """The faster form, if it gives what the module itself gives. That is looked at once, but again
+    after NaN, which may be an adapter's doing."""
     forward = made(module)
     if module not in _agrees:
         numbers = torch.Generator().manual_seed(0)
         x = torch.randn(PROBE_ROWS, weight.shape[-1], generator=numbers).to(weight.dtype)
-        wanted = module(x).float()
+        wanted = module.forward(x).float()  # without the module's hooks
         gap = float((forward(x).float() - wanted).abs().max())
+        if not math.isfinite(gap):
+            return None
         _agrees[module] = gap <= AGREEMENT[weight.dtype] * float(wanted.abs().max())
     return forward if _agrees[module] else None
 

@@ -155,6 +155,22 @@ def test_without_a_compiler_everything_is_torchs(monkeypatch: pytest.MonkeyPatch
     assert set(replaced) <= {nn.Linear}
 
 
+def test_an_adapter_of_nan_does_not_decide_for_those_after_it() -> None:
+    model = make("Llama", **WIDE)
+    ids = torch.arange(3, 48).view(1, 45)
+    mlp = model.base_model.layers[0].mlp
+    with torch.inference_mode():
+        kept = mlp.up_proj.weight.clone()
+        mlp.up_proj.weight.fill_(torch.nan)
+        with fused(model):
+            assert hidden_states(model, ids).isnan().all()
+            assert "forward" not in vars(mlp)
+        mlp.up_proj.weight.copy_(kept)
+        with fused(model):
+            assert "forward" in vars(mlp)
+            assert model.config._attn_implementation == attention.NAME
+
+
 def test_bfloat16_reports_how_far_its_rounding_goes(
     random_base: Path, worker_settings: Settings, tmp_path: Path
 ) -> None:
