@@ -4,10 +4,12 @@ The disk is a tmpfs in a mount namespace of the worker's own, gone when the work
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from service.keep import module_command
@@ -17,6 +19,7 @@ from worker import child, tasks
 from worker.presence import Presence
 from worker.process import COMMAND
 
+ROOT = Path(__file__).parent.parent.parent
 MODULE = "tests.worker.small_disk"
 SIZE_BYTES = 64 << 20
 PAUSE_SECONDS = 0.5
@@ -39,7 +42,10 @@ def work(settings: Settings, *, free: int, then_room: bool = False, blind: bool 
     order = {"settings": settings.model_dump(mode="json")}
     order |= {"free": free, "then_room": then_room, "blind": blind}
     command = ["unshare", "-rm", *module_command(MODULE, json.dumps(order))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, env=own, capture_output=True, text=True, timeout=900, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
