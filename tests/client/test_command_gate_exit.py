@@ -101,7 +101,7 @@ def test_a_bad_policy_is_told_by_line_and_column_and_nobody_is_asked(tmp_path) -
         'forgetting.yml:3:6: checks.0.id: "a b" has characters that are not allowed',
         "      - {id: a b, metric: kl, fail_above: -1}",
         "         ^",
-        "forgetting.yml:3:27: checks.0.fail_above: must be above 0, is -1",
+        "forgetting.yml:3:27: checks.0.fail_above: must be at least 1e-09, is -1",
         "      - {id: a b, metric: kl, fail_above: -1}",
         "                              ^",
     ]
