@@ -1,11 +1,9 @@
 """Causal attention on a CPU in C, as an attention implementation of transformers."""
 
 import ctypes
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,16 +16,14 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from worker.head import hidden_states
+from worker.agreement import Agreement
+from worker.head import hidden_states, probe_ids
 from worker.native import native, threads
 
 NAME = "forgetting_causal"
 LANES = 16
 DTYPES = (torch.float32, torch.bfloat16)
-AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Largest difference of hidden states as a share of the largest: rounding."""
-PROBE_TOKENS = 16
-_agreed: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_agreement = Agreement({torch.float32: 1e-4, torch.bfloat16: 5e-2})  # of hidden states: rounding
 
 
 @contextmanager
@@ -61,19 +57,14 @@ def _taken(config: PreTrainedConfig) -> Iterator[None]:
         config._attn_implementation = before
 
 
-@torch.inference_mode()
 def _agrees(model: PreTrainedModel) -> bool:
-    if model not in _agreed:
-        config = model.config.get_text_config()
-        ids = torch.arange(PROBE_TOKENS)[None] % config.vocab_size
-        wanted = hidden_states(model, ids).float()
-        with _taken(config):
-            found = hidden_states(model, ids).float()
-        gap = float((found - wanted).abs().max())
-        if not math.isfinite(gap):  # an adapter's doing, perhaps: to be looked at again
-            return False
-        _agreed[model] = gap <= AGREEMENT.get(model.dtype, 0.0) * float(wanted.abs().max())
-    return _agreed[model]
+    ids = probe_ids(model.get_input_embeddings().weight)
+
+    def faster() -> Tensor:
+        with _taken(model.config.get_text_config()):
+            return hidden_states(model, ids)
+
+    return _agreement.of(model, model.dtype, lambda: hidden_states(model, ids), faster)
 
 
 def attend(

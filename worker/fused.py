@@ -4,16 +4,15 @@ A module is replaced only after it has given the same on numbers of its own, so 
 architecture whose norm or gate is another stays as it is.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from worker.agreement import Agreement
 from worker.attention import causal_attention
 from worker.merged import merged
 from worker.native import native, threads
@@ -21,11 +20,9 @@ from worker.product import by_onednn, product
 
 Forward = Callable[[Tensor], Tensor]
 SUFFIX = {torch.float32: "float", torch.bfloat16: "bfloat16"}
-AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""Largest difference as a share of the largest value: rounding."""
 PROBE_ROWS = 3
+_agreement = Agreement({torch.float32: 1e-5, torch.bfloat16: 2e-2})  # rounding
 _turns = RLock()
-_agrees: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -97,22 +94,20 @@ def _gated(layer: nn.Module) -> Forward:
     return forward
 
 
-@torch.inference_mode()
 def _agreeing(
     module: nn.Module, made: Callable[[nn.Module], Forward], weight: Tensor
 ) -> Forward | None:
-    """The faster form, if it gives what the module itself gives. That is looked at once, but again
-    after NaN, which may be an adapter's doing."""
+    """The faster form, if it gives what the module itself gives."""
     forward = made(module)
-    if module not in _agrees:
-        numbers = torch.Generator().manual_seed(0)
-        x = torch.randn(PROBE_ROWS, weight.shape[-1], generator=numbers).to(weight.dtype)
-        wanted = module.forward(x).float()  # without the module's hooks
-        gap = float((forward(x).float() - wanted).abs().max())
-        if not math.isfinite(gap):
-            return None
-        _agrees[module] = gap <= AGREEMENT[weight.dtype] * float(wanted.abs().max())
-    return forward if _agrees[module] else None
+
+    def numbers() -> Tensor:
+        seeded = torch.Generator().manual_seed(0)
+        return torch.randn(PROBE_ROWS, weight.shape[-1], generator=seeded).to(weight.dtype)
+
+    # Its forward alone, without its hooks.
+    own, faster = (lambda: module.forward(numbers())), (lambda: forward(numbers()))
+    agree = _agreement.of(module, weight.dtype, own, faster)
+    return forward if agree else None
 
 
 def _on_cpu(module: object) -> bool:

@@ -45,7 +45,7 @@ def head_of(model: PreTrainedModel, *, like: Head | None = None) -> Head:
         )
     weight, bias, source = _linear(layer, like)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    ids = _probe(weight)
+    ids = probe_ids(weight)
     hidden = hidden_states(model, ids)[0]
     wanted = model(input_ids=ids, use_cache=False).logits[0].float()
     if not bool(wanted.isfinite().all()):
@@ -72,7 +72,7 @@ def candidate_head(model: PreTrainedModel, *, like: Head | None = None) -> Head:
     """
     layer = model.get_output_embeddings()
     if like is not None and type(layer) is nn.Linear and layer.weight is like.source:
-        hidden = hidden_states(model, _probe(layer.weight))
+        hidden = hidden_states(model, probe_ids(layer.weight))
         if not bool(hidden.isfinite().all()):
             raise AdapterUnreadable(_not_finite(model), param="adapters")
         return like
@@ -82,7 +82,8 @@ def candidate_head(model: PreTrainedModel, *, like: Head | None = None) -> Head:
         raise AdapterUnreadable(error.message, param="adapters") from error
 
 
-def _probe(weight: Tensor) -> Tensor:
+def probe_ids(weight: Tensor) -> Tensor:
+    """(1, PROBE_TOKENS) tokens of the vocabulary that `weight` (vocab, width) is of."""
     return torch.arange(PROBE_TOKENS, device=weight.device)[None] % len(weight)
 
 

@@ -2,6 +2,7 @@
 plain torch. The three agree to float32's rounding; within one pass only one of them is used."""
 
 from collections.abc import Callable
+from ctypes import CDLL
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,7 +14,7 @@ from worker.native import native, threads
 
 def exponentials_(block: Tensor, best: Tensor) -> Tensor:
     """(rows, width) float32 becomes exp(block - best); returns the rows' sums, float64 (rows,)."""
-    library = native() if block.device.type == "cpu" else None
+    library = _library(block)
     if library is None:
         return _on_device(_exponentials, block)(block, best)
     sums = torch.empty(len(block), dtype=torch.float64)
@@ -25,7 +26,7 @@ def exponentials_(block: Tensor, best: Tensor) -> Tensor:
 def largest_(block: Tensor, start: int, values: Tensor, ids: Tensor) -> None:
     """Bring `values` and `ids` (rows, k), the k largest logits so far in descending order, up to
     date with tokens start, start + 1, … of `block` (rows, width). Of equals the first stays."""
-    library = native() if block.device.type == "cpu" else None
+    library = _library(block)
     if library is None:
         _largest(block, start, values, ids)
         return
@@ -53,7 +54,7 @@ def fold_(block: Tensor, start: int, known: Folded, *, keep: bool = False) -> Te
     by is returned, float64 (rows,).
     """
     scale = torch.empty_like(known.total) if keep else None
-    library = native() if block.device.type == "cpu" else None
+    library = _library(block)
     if library is None:
         return _fold(block, start, known, scale)
     fields = (known.found, known.best, known.total, known.outside, known.outside_id)
@@ -75,6 +76,10 @@ def reduction_name(device: torch.device) -> str:
     if device.type == "cuda":
         return "triton"
     return "torch" if native() is None else "c"
+
+
+def _library(block: Tensor) -> CDLL | None:
+    return native() if block.device.type == "cpu" else None
 
 
 def _exponentials(block: Tensor, best: Tensor) -> Tensor:

@@ -21,12 +21,10 @@ from worker.corpus import Document, corpus_of
 from worker.fused import faster_modules, fused
 from worker.head import hidden_states
 from worker.model import Base, load_base, tuned
-from worker.native import native
 from worker.product import bfloat16_product, by_onednn, product
 from worker.score import score_base, score_candidate
 from worker.windows import cut
 
-pytestmark = pytest.mark.skipif(native() is None, reason="no C compiler on this machine")
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16}
 GAP = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
 
