@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request, Response
 
 from service.admission import admit
+from service.auth import caller
 from service.broker import Bell
 from service.errors import InvalidSpec
 from service.keys import Caller
@@ -21,9 +22,8 @@ METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 
 def seen(request: Request) -> Store:
     """The store as the caller may see it."""
-    whole, settings = request.app.state.store, request.app.state.settings
-    found: Store = whole.seen_by(request.state.caller.access(settings))
-    return found
+    whole: Store = request.app.state.store
+    return whole.seen_by(caller(request).access(request.app.state.settings))
 
 
 async def store_of(request: Request) -> Store:
@@ -31,8 +31,7 @@ async def store_of(request: Request) -> Store:
 
 
 async def caller_of(request: Request) -> Caller:
-    found: Caller = request.state.caller
-    return found
+    return caller(request)
 
 
 async def settings_of(request: Request) -> Settings:

@@ -5,13 +5,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
-from service.columns import epoch_now
 from service.errors import AdapterInUse, AdapterUnreadable, NotFound
 from service.jobs import TERMINAL, JobState
 from service.schemas.candidates import UploadedAdapter
 from service.schemas.spec import CandidatesSpec, Spec
 from service.store.access import access_of, mine
-from service.store.database import Database, upsert
+from service.store.database import Database, clock, upsert
 from service.store.ids import new_id
 from service.store.rows import AdapterRow
 from service.tables import adapters, jobs
@@ -56,7 +55,7 @@ class Adapters(Database):
         removes what it put under its own `prefix`."""
         owner = self.access.owner if owner is None else owner
         with self._write() as connection:
-            now: float = connection.execute(select(epoch_now())).scalar_one()
+            now = clock(connection)
             # The empty update lets the row that is there be returned, too.
             row = connection.execute(
                 upsert(connection, adapters)

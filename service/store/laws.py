@@ -5,10 +5,9 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, func, select
 
-from service.columns import epoch_now
 from service.errors import NotFound
 from service.store.access import mine
-from service.store.database import Database, upsert
+from service.store.database import Database, clock, upsert
 from service.store.ids import new_id
 from service.tables import laws
 
@@ -47,7 +46,7 @@ class Laws(Database):
         key = {name: body[name] for name in ("fit_digest", "form", "metric")}
         key["owner"] = self.access.owner
         with self._write() as connection:
-            now = connection.execute(select(epoch_now())).scalar_one()
+            now = clock(connection)
             connection.execute(
                 upsert(connection, laws)
                 .values(
